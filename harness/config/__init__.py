@@ -1,0 +1,1 @@
+"""YAML to model: strict, every error with file, line and column; the JSON Schema."""

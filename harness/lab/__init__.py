@@ -1,0 +1,1 @@
+"""A lab's life: plan applied, undone in reverse; ledger, injector, fidelity."""

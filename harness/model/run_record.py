@@ -1,0 +1,86 @@
+"""The record of one run: everything that the report shows, and the content of ``run.json`` (versioned)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from harness.model.base import Value
+from harness.model.impairment import Impairment
+from harness.model.measurement import LinkCounters, LinkMeasurement
+from harness.model.topology import Topology
+from harness.model.verdict import Verdict
+
+SCHEMA_VERSION = 1
+
+
+class WanChange(Value):
+    """A link was changed during the run. Times in seconds since the run began; planned is None for a manual change."""
+
+    source: str
+    destination: str
+    planned_s: float | None
+    actual_s: float
+    before: Impairment
+    after: Impairment
+    reason: str
+
+
+class TestRecord(Value):
+    """One Robot test. ``started_s`` is seconds since the run began."""
+
+    __test__ = False
+
+    suite: str
+    name: str
+    documentation: str = ""
+    tags: tuple[str, ...] = ()
+    status: Literal["PASS", "FAIL", "SKIP", "INVALID"]
+    started_s: float
+    elapsed_s: float
+    message: str = ""
+    wan_changes: tuple[WanChange, ...] = ()
+    measurements: dict[str, float | int | str] = Field(default_factory=dict)
+
+
+class Environment(Value):
+    """What the run ran on."""
+
+    host_kernel: str
+    core_placement: Literal["netns", "vm"]
+    core_kernel: str
+    core_detail: str = ""
+    cpu: str
+    cpus: int
+    memory_bytes: int
+    python: str
+    versions: dict[str, str]
+    congestion_control: str
+    seed: int
+    command: str
+    revision: str = ""
+
+
+class RunRecord(Value):
+    """Everything about one run. ``started_at`` and ``finished_at`` are ISO 8601 in UTC."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    run_id: str
+    lab_id: str
+    sut: str
+    verdict: Verdict
+    exit_code: int
+    reasons: tuple[str, ...] = ()
+    started_at: str
+    finished_at: str
+    elapsed_s: float
+    lab_up_s: float
+    lab_down_s: float | None = None
+    topology: Topology
+    links: tuple[LinkMeasurement, ...] = ()
+    counters: tuple[LinkCounters, ...] = ()
+    tests: tuple[TestRecord, ...] = ()
+    environment: Environment
+    workload: dict[str, str | int | float] = Field(default_factory=dict)
+    artifacts: tuple[str, ...] = ()

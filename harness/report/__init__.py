@@ -1,0 +1,1 @@
+"""The run's record as pages and files for people and machines."""

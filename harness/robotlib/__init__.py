@@ -1,0 +1,1 @@
+"""Thin typed Robot Framework keywords over the run layer, and the runner of suites."""

@@ -1,0 +1,1 @@
+"""One run: session, workloads, recorder, artifacts."""

@@ -1,0 +1,68 @@
+"""Every error that syncer raises on purpose, and the exit code that each becomes.
+
+    SyncerError                                                            exit 1
+    ├── InputError             bad command line or configuration           exit 2
+    ├── NotRunning             no engine answers in this home              exit 3
+    ├── NotInSync              the deadline passed before all agreed       exit 4
+    ├── StoreError             the index could not be read or written
+    ├── SourceChanged          a file changed while it was being read
+    ├── DestinationChanged     a file changed just before it was replaced
+    ├── RootMissing            the folder's marker is gone: nothing is inferred
+    ├── WireError              a peer or mover sent what the protocol forbids
+    └── TransportError         a mover's connection broke or was refused
+"""
+
+from __future__ import annotations
+
+
+class SyncerError(Exception):
+    """Base of the tree. ``hint`` is one sentence that tells the user how to mend it."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class InputError(SyncerError):
+    """Bad command line or configuration."""
+
+    exit_code = 2
+
+
+class NotRunning(SyncerError):
+    """No engine answers in this home."""
+
+    exit_code = 3
+
+
+class NotInSync(SyncerError):
+    """The deadline passed before all sites agreed."""
+
+    exit_code = 4
+
+
+class StoreError(SyncerError):
+    """The index could not be read or written."""
+
+
+class SourceChanged(SyncerError):
+    """A file changed while it was being read; scan it again later."""
+
+
+class DestinationChanged(SyncerError):
+    """What stands at the destination is not what the index knows; scan before replacing."""
+
+
+class RootMissing(SyncerError):
+    """The folder's marker is gone, so the folder may be unmounted: halt and infer no deletes."""
+
+
+class WireError(SyncerError):
+    """A peer or a mover sent something that the protocol forbids."""
+
+
+class TransportError(SyncerError):
+    """A mover's connection broke, was refused or failed authentication."""

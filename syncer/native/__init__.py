@@ -1,0 +1,1 @@
+"""C++: the binding of libudt with a rate-setting congestion control, and its Python face."""

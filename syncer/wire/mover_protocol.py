@@ -1,0 +1,198 @@
+"""The protocol between a coordinator and its movers: msgpack-encoded tagged messages on one ZeroMQ ipc socket.
+
+The coordinator binds a ROUTER at ``<run dir>/movers.ipc``; a mover is a DEALER whose identity is its name
+(``mover-udt``). A frame is one msgpack array of messages (a batch). A mover decides nothing: coordinators agree over the
+control channel what is sent, then the receiving one says EXPECT to its mover and the sending one says SEND to its own.
+
+A mover says Hello every second until Welcome, and again whenever it has heard nothing for 5 s. A Welcome with another
+``incarnation`` than before means that the coordinator was restarted: the mover drops every session and job.
+Job numbers are chosen by the receiving site's coordinator and are unique within a session.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+MOVER_PROTOCOL_VERSION = 1
+
+
+class Message(msgspec.Struct, frozen=True, tag=True, tag_field="type", kw_only=True):
+    """Base of all messages; the tag is the class name."""
+
+
+# from the mover to the coordinator
+
+
+class Hello(Message, frozen=True):
+    name: str
+    transport: str
+    pid: int
+    version: int = MOVER_PROTOCOL_VERSION
+
+
+class Listening(Message, frozen=True):
+    """The data port is bound. ``port`` is the real one, also when 0 was asked for."""
+
+    address: str
+    port: int
+
+
+class ListenFailed(Message, frozen=True):
+    reason: str
+
+
+class SessionUp(Message, frozen=True):
+    """Connected to the other site's mover and authenticated in both directions."""
+
+    session: int
+
+
+class SessionDown(Message, frozen=True):
+    """The session is over; every job in it that was not reported is off. ``reason`` is for the log."""
+
+    session: int
+    reason: str
+
+
+class Received(Message, frozen=True):
+    """These jobs' files are complete at their temporary paths: every block verified, fsynced."""
+
+    session: int
+    jobs: list[int]
+
+
+class ReceiveFailed(Message, frozen=True):
+    """``code``: ``disk`` (``detail`` says errno), ``verify``, ``source`` (the sender could not read what was agreed)."""
+
+    session: int
+    job: int
+    code: str
+    detail: str = ""
+
+
+class Sent(Message, frozen=True):
+    """Every byte of these jobs was handed to the transport."""
+
+    session: int
+    jobs: list[int]
+
+
+class SendFailed(Message, frozen=True):
+    """The source is missing or is not what the coordinator said; the receiver's mover is told in-band too."""
+
+    session: int
+    job: int
+    code: str
+    detail: str = ""
+
+
+class SessionStats(Message, frozen=True):
+    """Once a second per session while it is up. Totals since SessionUp; rates over the last second."""
+
+    session: int
+    bytes_sent: int
+    bytes_received: int
+    rtt_us: int
+    target_rate_bps: int
+    delivered_rate_bps: int
+    packets_sent: int
+    packets_lost: int
+    packets_retransmitted: int
+
+
+# from the coordinator to the mover
+
+
+class Welcome(Message, frozen=True):
+    incarnation: int
+
+
+class Listen(Message, frozen=True):
+    address: str
+    port: int
+
+
+class OpenSession(Message, frozen=True):
+    """Keys are 32 bytes, one for each direction. ``role`` is ``connect`` or ``accept``. ``rate_bps`` 0: adaptive."""
+
+    session: int
+    site: str
+    role: str
+    address: str
+    port: int
+    send_key: bytes
+    receive_key: bytes
+    rate_bps: int = 0
+
+
+class CloseSession(Message, frozen=True):
+    session: int
+
+
+class SendFile(Message, frozen=True):
+    """Send these byte ranges of a file. ``size`` and ``mtime_ns`` must still be true of it."""
+
+    session: int
+    job: int
+    path: bytes
+    size: int
+    mtime_ns: int
+    ranges: list[tuple[int, int]]
+
+
+class ExpectFile(Message, frozen=True):
+    """Blocks of ``job`` will arrive: write them at ``temp_path`` (created if missing, kept on failure for a resume).
+
+    ``blocks`` are the concatenated BLAKE3 digests, ``have`` the indices of blocks already there (verified).
+    """
+
+    session: int
+    job: int
+    temp_path: bytes
+    size: int
+    block_size: int
+    blocks: bytes
+    have: list[int] = []
+
+
+class CancelJob(Message, frozen=True):
+    session: int
+    job: int
+
+
+class Stop(Message, frozen=True):
+    """End cleanly."""
+
+
+FromMover = (
+    Hello
+    | Listening
+    | ListenFailed
+    | SessionUp
+    | SessionDown
+    | Received
+    | ReceiveFailed
+    | Sent
+    | SendFailed
+    | SessionStats
+)
+ToMover = Welcome | Listen | OpenSession | CloseSession | SendFile | ExpectFile | CancelJob | Stop
+
+_encoder = msgspec.msgpack.Encoder()
+_from_mover = msgspec.msgpack.Decoder(list[FromMover])
+_to_mover = msgspec.msgpack.Decoder(list[ToMover])
+
+
+def encode(messages: list[FromMover] | list[ToMover]) -> bytes:
+    """One frame."""
+    return _encoder.encode(messages)
+
+
+def decode_from_mover(frame: bytes) -> list[FromMover]:
+    """Raises msgspec.DecodeError (or its ValidationError) for anything that the protocol forbids."""
+    return _from_mover.decode(frame)
+
+
+def decode_to_mover(frame: bytes) -> list[ToMover]:
+    """Raises msgspec.DecodeError (or its ValidationError) for anything that the protocol forbids."""
+    return _to_mover.decode(frame)
