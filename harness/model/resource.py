@@ -13,8 +13,8 @@ class Resource(Value):
     ``kind`` and ``name`` identify it:
     ``netns`` (name under /run/netns), ``link`` (interface name in the host's root namespace), ``process`` (pid in
     decimal, with ``start_ticks`` of /proc/PID/stat field 22 so that a reused pid is never killed),
-    ``mount`` (mount point), ``directory`` (removed with its content), ``file``, ``route`` (prefix in the root namespace),
-    ``cgroup`` (path).
+    ``mount`` (mount point), ``directory`` (removed with its content), ``file``,
+    ``route`` (prefix in the root namespace), ``cgroup`` (path).
     """
 
     kind: Literal["netns", "link", "process", "mount", "directory", "file", "route", "cgroup"]
