@@ -54,6 +54,11 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     ``mtime_ns`` is kept for files only (0 otherwise). ``content`` is None for all but files. ``target`` is the symlink's.
     ``origin`` is the site at which this version was written. A deleted entry is a tombstone: only path, kind, vector
     and origin mean anything.
+
+    ``dot`` names the write that made this value: an actor (a site and the life of its index) and that actor's counter
+    for this path. ``vector`` holds every write that this record has seen. ``rivals`` are the values of concurrent writes
+    that lost to this one: they stay in the record (with empty vector and rivals) until a write that saw them supersedes
+    them, which is what makes merging independent of order.
     """
 
     path: bytes
@@ -65,3 +70,5 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     target: bytes = b""
     vector: Vector = ()
     origin: str = ""
+    dot: tuple[str, int] = ("", 0)
+    rivals: tuple[Entry, ...] = ()
