@@ -34,7 +34,7 @@ Tree = Mapping[bytes, TreeEntry]
 
 
 def path_text(raw: bytes) -> str:
-    r"""A raw path as printable text that can be undone: ``\xNN`` for what is not printable UTF-8, ``\\`` for a backslash."""
+    r"""A raw path as printable text that can be undone: ``\xNN`` for an unprintable byte, ``\\`` for a backslash."""
     shown = []
     for character in raw.decode("utf-8", "surrogateescape"):
         if character == "\\":
