@@ -56,9 +56,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     and origin mean anything.
 
     ``dot`` names the write that made this value: an actor (a site and the life of its index) and that actor's counter
-    for this path. ``vector`` holds every write that this record has seen. ``rivals`` are the values of concurrent writes
-    that lost to this one: they stay in the record (with empty vector and rivals) until a write that saw them supersedes
-    them, which is what makes merging independent of order.
+    for this path. ``vector`` holds every write that this record has seen; it always holds its own dot.
     """
 
     path: bytes
@@ -71,4 +69,3 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     vector: Vector = ()
     origin: str = ""
     dot: tuple[str, int] = ("", 0)
-    rivals: tuple[Entry, ...] = ()
