@@ -1,15 +1,18 @@
 """Every error that syncer raises on purpose, and the exit code that each becomes.
 
-    SyncerError                                                            exit 1
-    ├── InputError             bad command line or configuration           exit 2
-    ├── NotRunning             no engine answers in this home              exit 3
-    ├── NotInSync              the deadline passed before all agreed       exit 4
-    ├── StoreError             the index could not be read or written
-    ├── SourceChanged          a file changed while it was being read
-    ├── DestinationChanged     a file changed just before it was replaced
-    ├── RootMissing            the folder's marker is gone: nothing is inferred
-    ├── WireError              a peer or mover sent what the protocol forbids
-    └── TransportError         a mover's connection broke or was refused
+SyncerError                                                            exit 1
+├── InputError             bad command line or configuration           exit 2
+├── NotRunning             no engine answers in this home              exit 3
+├── NotInSync              the deadline passed before all agreed       exit 4
+├── StoreError             the index could not be read or written
+├── SourceChanged          a file changed while it was being read
+├── Unreadable             a path is there but can't be read: never taken as deleted
+├── DestinationChanged     a file changed just before it was replaced
+├── RootMissing            the folder's marker is gone: nothing is inferred
+├── DiskFull               no space or quota is left: pause, never delete
+├── DiskFailed             the disk refused to write or to flush
+├── WireError              a peer or mover sent what the protocol forbids
+└── TransportError         a mover's connection broke or was refused
 """
 
 from __future__ import annotations
@@ -52,12 +55,24 @@ class SourceChanged(SyncerError):
     """A file changed while it was being read; scan it again later."""
 
 
+class Unreadable(SyncerError):
+    """A path is there but cannot be read (permission, I/O error): it is never taken as deleted."""
+
+
 class DestinationChanged(SyncerError):
     """What stands at the destination is not what the index knows; scan before replacing."""
 
 
 class RootMissing(SyncerError):
     """The folder's marker is gone, so the folder may be unmounted: halt and infer no deletes."""
+
+
+class DiskFull(SyncerError):
+    """No space, inodes or quota are left: nothing was changed; pause, tell the user, never infer deletes."""
+
+
+class DiskFailed(SyncerError):
+    """The disk refused to write or to flush: what was being written was thrown away and must be made again."""
 
 
 class WireError(SyncerError):
