@@ -11,11 +11,12 @@ from harness.model.impairment import Impairment
 
 
 class Site(Value):
-    """A place on the WAN."""
+    """A place on the WAN. ``access`` names the profile of its access line, already part of its links' impairments."""
 
     name: str
     title: str = ""
     kind: Literal["data-centre", "mobile", "office"] = "data-centre"
+    access: str | None = None
 
 
 class Link(Value):
