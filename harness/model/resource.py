@@ -14,10 +14,10 @@ class Resource(Value):
     ``netns`` (name under /run/netns), ``link`` (interface name in the host's root namespace), ``process`` (pid in
     decimal, with ``start_ticks`` of /proc/PID/stat field 22 so that a reused pid is never killed),
     ``mount`` (mount point), ``directory`` (removed with its content), ``file``,
-    ``route`` (prefix in the root namespace), ``cgroup`` (path).
+    ``route`` (prefix in the root namespace), ``cgroup`` (path), ``sysctl`` (of the host; ``note`` is its value before).
     """
 
-    kind: Literal["netns", "link", "process", "mount", "directory", "file", "route", "cgroup"]
+    kind: Literal["netns", "link", "process", "mount", "directory", "file", "route", "cgroup", "sysctl"]
     name: str
     start_ticks: int | None = None
     note: str = ""
