@@ -29,6 +29,9 @@ class Sut(Protocol):
     def stop(self) -> None:
         """Stop it at every node; idempotent."""
 
+    def revive(self, site: str) -> bool:
+        """As a service manager would after a crash: start it again where it does not run. True when it did."""
+
     def folder(self, site: str) -> str:
         """Absolute path of the replicated folder at a site."""
 

@@ -1,0 +1,21 @@
+"""The systems under test by name. A new adapter is one module and one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from harness.errors import InputError
+from harness.suts.port import Sut
+from harness.suts.syncer_sut import SyncerSut
+
+FACTORIES: Mapping[str, Callable[[], Sut]] = {SyncerSut.name: SyncerSut}
+
+
+def create_sut(name: str) -> Sut:
+    """A fresh adapter. Raises InputError that lists the names there are."""
+    try:
+        factory = FACTORIES[name]
+    except KeyError:
+        known = ", ".join(sorted(FACTORIES))
+        raise InputError(f"no system under test is called {name!r}", hint=f"accepted: {known}") from None
+    return factory()
