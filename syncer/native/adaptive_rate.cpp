@@ -1,0 +1,188 @@
+#include "adaptive_rate.hpp"
+
+#include <algorithm>
+#include <limits>
+
+namespace longhaul {
+
+namespace {
+constexpr double kInitialWindow = 32;  // packets in the first round trip
+constexpr int64_t kAssumedRttUs = 100'000;
+constexpr int64_t kShortestRoundUs = 40'000;
+constexpr int64_t kMinRttBucketUs = 5'000'000;
+constexpr int64_t kOutageUs = 1'500'000;
+constexpr double kStartGrowth = 1.6;
+constexpr double kWorthGrowing = 1.15;
+constexpr int kFlatRounds = 3;
+constexpr std::size_t kRoundsRemembered = 10;
+constexpr std::array<double, 8> kHoldGains{1.2, 0.85, 1, 1, 1, 1, 1, 1};
+constexpr double kDrainGain = 0.75;
+constexpr int kDrainRounds = 8;
+constexpr double kHeavyLoss = 0.2;
+constexpr double kWindowRoundTrips = 6;  // a packet lost twice holds the acknowledgement for three round trips
+constexpr double kSmallestWindow = 256;
+}  // namespace
+
+AdaptiveRate::AdaptiveRate(double floor, double ceiling)
+    : floor_(floor), ceiling_(ceiling), base_(kInitialWindow * 1e6 / kAssumedRttUs) {}
+
+void AdaptiveRate::set_limits(double floor, double ceiling) {
+  floor_ = floor;
+  ceiling_ = ceiling;
+}
+
+double AdaptiveRate::rate() const { return std::max(floor_, std::min(ceiling_, base_ * gain_)); }
+
+double AdaptiveRate::window() const {
+  const double round_trip_s = static_cast<double>((min_rtt_us() ? min_rtt_us() : kAssumedRttUs) + 20'000) / 1e6;
+  return std::max(kSmallestWindow, kWindowRoundTrips * std::max(floor_, std::min(ceiling_, base_)) * round_trip_s);
+}
+
+int64_t AdaptiveRate::min_rtt_us() const {
+  if (min_rtt_us_[1] == 0) return min_rtt_us_[0];
+  return std::min(min_rtt_us_[0], min_rtt_us_[1]);
+}
+
+void AdaptiveRate::on_rtt(int64_t now_us, int64_t rtt_us) {
+  smoothed_rtt_us_ = smoothed_rtt_us_ ? (smoothed_rtt_us_ * 7 + rtt_us) / 8 : rtt_us;
+  recent_rtt_us_[recent_count_++ % recent_rtt_us_.size()] = rtt_us;
+  if (now_us - min_rtt_since_us_ > kMinRttBucketUs || min_rtt_us_[0] == 0) {
+    min_rtt_us_[1] = min_rtt_us_[0];
+    min_rtt_us_[0] = rtt_us;
+    min_rtt_since_us_ = now_us;
+  }
+  min_rtt_us_[0] = std::min(min_rtt_us_[0], rtt_us);
+}
+
+bool AdaptiveRate::queue_built() const {
+  if (recent_count_ < recent_rtt_us_.size()) return false;
+  // The fastest of the recent packets: jitter and a busy host delay some of them, a queue delays all.
+  const int64_t fastest = *std::min_element(recent_rtt_us_.begin(), recent_rtt_us_.end());
+  return fastest - min_rtt_us() > std::max<int64_t>(min_rtt_us() / 4, 15'000);
+}
+
+void AdaptiveRate::on_feedback(const Feedback& feedback) {
+  if (seen_ && feedback.now_us - last_feedback_us_ > std::max(kOutageUs, 5 * smoothed_rtt_us_) &&
+      feedback.sent_packets - round_.sent_packets > static_cast<int64_t>(kInitialWindow)) {
+    restart();
+  }
+  last_feedback_us_ = feedback.now_us;
+  if (feedback.rtt_us > 0) on_rtt(feedback.now_us, feedback.rtt_us);
+  if (!seen_) {
+    seen_ = true;
+    open_round(feedback);
+    before_ = feedback;
+    base_ = std::max(base_, kInitialWindow * 1e6 / static_cast<double>(std::max(feedback.rtt_us, kShortestRoundUs)));
+    return;
+  }
+  if (state_ == State::kStart && queue_built() && delivered_ > 0) {
+    enter_drain();
+    open_round(feedback);
+    return;
+  }
+  if (feedback.now_us - round_.now_us >= std::max(min_rtt_us(), kShortestRoundUs)) on_round(feedback);
+}
+
+void AdaptiveRate::open_round(const Feedback& start) {
+  before_ = round_;
+  round_ = start;
+}
+
+void AdaptiveRate::on_round(const Feedback& end) {
+  const double seconds = static_cast<double>(end.now_us - round_.now_us) / 1e6;
+  sent_rate_before_ = sent_rate_;
+  sent_rate_ = static_cast<double>(end.sent_packets - round_.sent_packets) / seconds;
+  const double receiver_seconds = static_cast<double>(end.receiver_us - before_.receiver_us) / 1e6;
+  const double arrived = static_cast<double>(end.arrived_packets - before_.arrived_packets);
+  if (receiver_seconds > 0 && before_.receiver_us) delivered_ = arrived / receiver_seconds;
+  const bool limited_by_application = sent_rate_ < 0.8 * rate();
+  if (sent_rate_before_ > 0 && !limited_by_application) {
+    const double lost = std::clamp(1 - delivered_ / sent_rate_before_, 0.0, 1.0);
+    loss_ += (lost - loss_) / 8;
+  }
+  switch (state_) {
+    case State::kStart: start_round(limited_by_application); break;
+    case State::kDrain: drain_round(); break;
+    case State::kHold: hold_round(limited_by_application); break;
+  }
+  open_round(end);
+}
+
+void AdaptiveRate::start_round(bool limited_by_application) {
+  if (limited_by_application) return;
+  if (delivered_ > best_in_start_ * kWorthGrowing) {
+    best_in_start_ = delivered_;
+    flat_rounds_ = 0;
+  } else {
+    ++flat_rounds_;
+  }
+  if (flat_rounds_ >= kFlatRounds || base_ >= ceiling_) {
+    enter_drain();
+    return;
+  }
+  base_ *= kStartGrowth;
+}
+
+void AdaptiveRate::enter_drain() {
+  state_ = State::kDrain;
+  rate_before_drain_ = std::max(delivered_, floor_);
+  base_ = rate_before_drain_;
+  gain_ = kDrainGain;
+  drain_rounds_ = 0;
+  queue_before_drain_us_ = smoothed_rtt_us_ - min_rtt_us();
+  samples_.clear();
+}
+
+void AdaptiveRate::drain_round() {
+  ++drain_rounds_;
+  // While the queue empties the receiver still sees the bottleneck's own rate.
+  if (queue_built()) rate_before_drain_ = std::max(rate_before_drain_, delivered_);
+  if (queue_built() && drain_rounds_ < kDrainRounds) return;
+  if (queue_built() && smoothed_rtt_us_ - min_rtt_us() > queue_before_drain_us_ * 3 / 4) {
+    // Sending less did not help: the path itself became longer, or others fill its queue.
+    min_rtt_us_ = {*std::min_element(recent_rtt_us_.begin(), recent_rtt_us_.end()), 0};
+  }
+  state_ = State::kHold;
+  samples_.assign(1, rate_before_drain_);
+  base_ = rate_before_drain_;
+  gain_ = 1.0;
+  phase_ = 2;
+}
+
+void AdaptiveRate::hold_round(bool limited_by_application) {
+  if (!limited_by_application || delivered_ > best()) {
+    samples_.push_back(delivered_);
+    if (samples_.size() > kRoundsRemembered) samples_.pop_front();
+  }
+  lossy_rounds_ = loss_ > kHeavyLoss && !limited_by_application ? lossy_rounds_ + 1 : 0;
+  if (lossy_rounds_ >= 3) {
+    samples_.assign(1, delivered_);
+    lossy_rounds_ = 0;
+  }
+  if (queue_built()) {
+    enter_drain();
+    return;
+  }
+  base_ = std::max(best(), floor_);
+  gain_ = kHoldGains[phase_++ % kHoldGains.size()];
+}
+
+void AdaptiveRate::restart() {
+  state_ = State::kStart;
+  base_ = std::max(floor_, base_ / 2);
+  gain_ = 1.0;
+  best_in_start_ = 0;
+  flat_rounds_ = 0;
+  delivered_ = 0;
+  recent_count_ = 0;
+  samples_.clear();
+  min_rtt_us_ = {0, 0};
+  seen_ = false;
+  sent_rate_ = 0;
+}
+
+double AdaptiveRate::best() const {
+  return samples_.empty() ? base_ : *std::max_element(samples_.begin(), samples_.end());
+}
+
+}  // namespace longhaul
