@@ -1,9 +1,9 @@
 """What one site does about another site's version of a path. Pure; decided by version vectors, never by clocks.
 
-A record is one value, the write that made it (its dot) and every write that it has seen (its vector). Only the site that
-holds a losing value on its disk resolves a conflict: it keeps the loser as a conflict copy and takes the winner with the
-joined vector. The holder of the winner waits for that, so no record ever claims to have seen a value that is not safe
-under a name of its own.
+A record is one value, the write that made it (its dot) and every write that it has seen (its vector). Only a site that
+holds a losing value on its disk resolves a conflict: it keeps the loser as a conflict copy and takes the winner with
+the joined vector. The holder of the winner waits for that, so no record ever claims to have seen a value that is not
+safe under a name of its own.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from enum import Enum
 
 import msgspec
+from blake3 import blake3
 from msgspec.structs import replace
 
 from syncer.core.records import Entry, Kind
@@ -44,8 +45,8 @@ def seen(vector: Vector, dot: tuple[str, int]) -> bool:
 
 
 def precedence(entry: Entry) -> tuple[int, bytes, int, int, str, tuple[str, int]]:
-    """A total order on values for ties; the highest keeps the path. The same at all sites, and free of clocks as long as
-    contents differ."""
+    """A total order on values for ties; the highest keeps the path. The same at all sites; no clock decides between
+    values that differ in content."""
     kind = 0 if entry.deleted else int(entry.kind)
     return kind, identity(entry), entry.mode, entry.mtime_ns, entry.origin, entry.dot
 
@@ -95,8 +96,8 @@ def conflict_path(loser: Entry, *, digits: int = 8) -> bytes:
     stem, dot, extension = name.rpartition(b".")
     if not stem or len(extension) > 16:
         stem, dot, extension = name, b"", b""
-    # A symlink's target may hold any bytes and have any length, so its hex is cut like a digest's.
-    mark = MARK + loser.origin.encode() + b"-" + identity(loser).hex().encode()[:digits]
+    digest = loser.content.digest if loser.content is not None else blake3(loser.target).digest()
+    mark = MARK + loser.origin.encode() + b"-" + digest.hex().encode()[:digits]
     tail = mark + dot + extension
     return parent + slash + stem[: NAME_LIMIT - len(tail)] + tail
 

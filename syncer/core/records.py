@@ -28,7 +28,7 @@ class Kind(IntEnum):
 
 
 class Fingerprint(msgspec.Struct, frozen=True, array_like=True):
-    """What the file system says of a file: equal fingerprints mean that it was not touched (outside the racy window)."""
+    """What the file system says of a file: equal ones mean that it was not touched (but for the racy window)."""
 
     device: int
     inode: int
@@ -51,7 +51,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """One version of one path.
 
     ``path`` is relative, raw bytes, '/'-separated. ``mode`` is permission bits (0o7777); 0 for symlinks.
-    ``mtime_ns`` is kept for files only (0 otherwise). ``content`` is None for all but files. ``target`` is the symlink's.
+    ``mtime_ns`` is kept for files only (0 otherwise). ``content`` is None for all but files; ``target`` is a symlink's.
     ``origin`` is the site at which this version was written. A deleted entry is a tombstone: only path, kind, vector
     and origin mean anything.
 
