@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
+from harness.config.fields import SITE_NAME_PATTERN
 from harness.config.profile_document import ProfileDocument
 from harness.config.topology_document import TopologyDocument
 
@@ -17,6 +18,9 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 class _WithoutNull(GenerateJsonSchema):
     """An optional key may be left out, which is not the same as null."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
 
     def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
         return self.generate_inner(schema["schema"])
@@ -33,8 +37,8 @@ def topology_schema() -> str:
     schema = _schema(TopologyDocument, "A Longhaul topology")
     properties = schema["properties"]
     sites = properties["sites"]
-    site = sites.pop("patternProperties", None)
-    described = next(iter(site.values())) if site else sites["additionalProperties"]
+    described = next(iter(sites.pop("patternProperties").values()))
+    sites["propertyNames"] = {"pattern": SITE_NAME_PATTERN}
     sites["additionalProperties"] = {"anyOf": [described, {"type": "null"}]}
     defaults = properties["defaults"]
     reference = defaults.pop("$ref", None) or defaults.pop("allOf")[0]["$ref"]
