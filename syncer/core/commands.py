@@ -77,7 +77,7 @@ class Apply(Command, frozen=True):
 
 
 class Rescan(Command, frozen=True):
-    """Scan this path (and below, for a directory); then call ``observed`` and ``rescanned``."""
+    """Scan this path (and below, for a directory); then call ``observed``."""
 
     path: bytes
 

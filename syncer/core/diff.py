@@ -8,23 +8,18 @@ from msgspec.structs import replace
 from syncer.core.records import Content, Entry, Fingerprint, Kind
 from syncer.core.version_vector import advance
 
-RACY_NS = 20_000_000
-"""A write within this of the previous one may leave the same mtime: coarser than any kernel's file time stamps."""
-
 
 class LocalState(msgspec.Struct, frozen=True, kw_only=True):
-    """What a scan found at a path; ``kind`` None: nothing. ``content`` is read for files."""
+    """What a scan found at a path; ``kind`` None: nothing. ``content`` is read for files. Not ``settled``: a write that
+    follows may leave the fingerprint as it is (its clock is that coarse), so it is not kept and the file is read again.
+    """
 
     path: bytes
     kind: Kind | None
     fingerprint: Fingerprint | None = None
     content: Content | None = None
     target: bytes = b""
-
-
-def is_racy(fingerprint: Fingerprint, read_at_ns: int) -> bool:
-    """Whether a later write could leave this fingerprint as it is; ``read_at_ns`` is when reading began."""
-    return fingerprint.mtime_ns > read_at_ns - RACY_NS
+    settled: bool = True
 
 
 def local_version(known: Entry | None, state: LocalState, site: str, actor: str) -> Entry | None:

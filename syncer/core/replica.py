@@ -126,6 +126,7 @@ class Replica:
             self._plan(need)
         peer.their_received = max(peer.their_received, upto)
         peer.their_last = max(peer.their_last, upto)
+        peer.their_told = min(peer.their_told, upto - 1)
         peer.caught_up = last
         self._commands.append(DeltaTaken(site=site))
 
@@ -218,23 +219,19 @@ class Replica:
 
     def _observe(self, state: LocalState, need: Need | None) -> None:
         known = self._entry(state.path)
+        fingerprint = state.fingerprint if state.settled else None
         version = local_version(known, state, self.site, self.actor)
         if version is None:
             if state.kind is not None:
-                self._refreshed[state.path] = state.fingerprint
+                self._refreshed[state.path] = fingerprint
+            if need is not None and need.state is State.BLOCKED:
+                self._unblock(need)
             return
-        self._stage(version, state.fingerprint)
+        self._stage(version, fingerprint)
         if need is not None:
             need.distrusts_local = False
             self._plan(need)
         self._woken_by(version)
-
-    def rescanned(self, path: bytes) -> None:
-        """A scan of ``path`` and below is over."""
-        prefix = path + b"/" if path else b""
-        for need in [need for need in self.needs.values() if need.state is State.BLOCKED]:
-            if need.path == path or need.path.startswith(prefix):
-                self._unblock(need)
 
     def retry(self) -> None:
         """Some time has passed: try again what was blocked, and ask again those who refused."""
