@@ -1,0 +1,231 @@
+"""One kernel's network configuration: batches of changes and dumps, over any transport that carries netlink datagrams.
+
+pyroute2 compiles and parses the messages; this module owns their exchange: it numbers them, sends them in windows that
+no receive buffer overflows, and turns the kernel's refusals into ShapingError with the kernel's own words.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from pyroute2.iproute.linux import IPBatch
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.ndmsg import ndmsg
+from pyroute2.netlink.rtnl.tcmsg import tcmsg
+
+from harness.errors import ShapingError
+from harness.wan import netem
+
+RTM_GETLINK, RTM_GETADDR, RTM_GETNEIGH, RTM_GETQDISC = 18, 22, 30, 38
+_AF_INET = 2
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_ECHO, _NLM_F_DUMP = 0x1, 0x4, 0x8, 0x300
+_NLM_F_CAPPED, _NLM_F_ACK_TLVS = 0x100, 0x200
+_NLMSGERR_ATTR_MSG = 1
+_HEADER = struct.Struct("=IHHII")
+_ERROR = struct.Struct("=i")
+_WINDOW_MESSAGES = 48
+_WINDOW_BYTES = 24 * 1024
+_DEADLINE_S = 10.0
+
+
+class Transport(Protocol):
+    """Reaches one network namespace of one kernel."""
+
+    kernel_release: str
+
+    def send(self, datagram: bytes) -> None:
+        """One NETLINK_ROUTE datagram to the kernel."""
+
+    def receive(self, deadline: float) -> bytes:
+        """The next datagram from it. ``deadline`` on the monotonic clock; TimeoutError past it."""
+
+    def ethtool(self, interface: str, request: bytes) -> bytes:
+        """SIOCETHTOOL: returns the struct as the kernel left it; OSError when it refused."""
+
+    def write_sysctl(self, path: str, value: str) -> None:
+        """``path`` is relative to /proc/sys, with slashes; OSError when the kernel refused."""
+
+    def close(self) -> None:
+        """Drop the handles."""
+
+
+class Kernel:
+    """Changes and dumps. One at a time: not to be shared between threads."""
+
+    def __init__(self, transport: Transport) -> None:
+        netem.register()
+        self.transport = transport
+        self._sequence = int.from_bytes(os.urandom(3), "little")
+
+    @property
+    def release(self) -> str:
+        """``uname -r``."""
+        return self.transport.kernel_release
+
+    @contextmanager
+    def batch(self) -> Iterator[Any]:
+        """Collects calls of pyroute2's IPRoute interface (``link``, ``addr``, ``neigh``, ``route``, ``tc``) and applies
+        them in order when the block ends. Raises ShapingError for the first one that the kernel refused."""
+        compiler = IPBatch()
+        try:
+            yield compiler
+            messages = list(_split(bytes(compiler.asyncore.batch)))
+        finally:
+            compiler.close()
+        self.apply(messages)
+
+    def apply(self, messages: Sequence[bytes]) -> None:
+        """Send requests and wait until the kernel has acknowledged every one. Raises ShapingError."""
+        for _ in self._exchange(messages):
+            raise ShapingError("the kernel answered a change with data")
+
+    def links(self) -> dict[str, Any]:
+        """Every interface by name, as pyroute2's ``ifinfmsg``."""
+        request = ifinfmsg()
+        return {link.get_attr("IFLA_IFNAME"): link for link in self._dump(request, RTM_GETLINK, ifinfmsg)}
+
+    def addresses(self, index: int) -> list[tuple[str, int]]:
+        """The IPv4 addresses of one interface, each with its prefix length."""
+        request = ifaddrmsg()
+        request["family"] = _AF_INET
+        found = self._dump(request, RTM_GETADDR, ifaddrmsg)
+        return [(a.get_attr("IFA_LOCAL"), a["prefixlen"]) for a in found if a["index"] == index]
+
+    def neighbours(self, index: int) -> list[Any]:
+        """The IPv4 neighbours of one interface, as ``ndmsg``."""
+        request = ndmsg()
+        request["family"] = _AF_INET
+        return [entry for entry in self._dump(request, RTM_GETNEIGH, ndmsg) if entry["ifindex"] == index]
+
+    def qdiscs(self) -> list[Any]:
+        """Every qdisc of every interface, as ``tcmsg``, with options and counters."""
+        return list(self._dump(tcmsg(), RTM_GETQDISC, tcmsg))
+
+    def qdiscs_by_handle(self, wanted: Sequence[tuple[int, int]]) -> list[Any]:
+        """The qdiscs with these (interface index, handle), in the same order. Raises ShapingError when one is missing."""
+        requests = []
+        for index, handle in wanted:
+            request = tcmsg()
+            request["index"], request["handle"] = index, handle
+            requests.append(_encode(request, RTM_GETQDISC, _NLM_F_ACK | _NLM_F_ECHO))
+        found = [_parse(tcmsg, message) for message in self._exchange(requests)]
+        if len(found) != len(wanted):
+            raise ShapingError(f"asked the kernel for {len(wanted)} qdiscs, it returned {len(found)}")
+        return found
+
+    def close(self) -> None:
+        """Drop the transport."""
+        self.transport.close()
+
+    def _dump(self, request: Any, kind: int, parse_as: Callable[[bytes], Any]) -> Iterator[Any]:
+        for message in self._exchange([_encode(request, kind, _NLM_F_DUMP)]):
+            yield _parse(parse_as, message)
+
+    def _exchange(self, messages: Sequence[bytes]) -> list[bytes]:
+        """Everything but acknowledgements that the kernel answers, in order."""
+        answers: list[bytes] = []
+        for window in _windows(messages):
+            first = self._sequence = (self._sequence + 1) & 0x3FFFFFFF
+            self._sequence += len(window)
+            numbered = [_numbered(message, first + offset) for offset, message in enumerate(window)]
+            self.transport.send(b"".join(numbered))
+            answers += self._collect(window, first)
+        return answers
+
+    def _collect(self, window: Sequence[bytes], first: int) -> list[bytes]:
+        answers: list[bytes] = []
+        pending = set(range(first, first + len(window)))
+        refused: tuple[int, ShapingError] | None = None
+        deadline = time.monotonic() + _DEADLINE_S
+        while pending:
+            try:
+                datagram = self.transport.receive(deadline)
+            except TimeoutError as error:
+                raise ShapingError(f"the core's kernel did not answer within {_DEADLINE_S:.0f} s") from error
+            for message in _split(datagram):
+                _, kind, flags, sequence, _ = _HEADER.unpack_from(message)
+                if sequence not in pending:
+                    continue
+                if kind in (_NLMSG_ERROR, _NLMSG_DONE):
+                    pending.discard(sequence)
+                    code = _ERROR.unpack_from(message, _HEADER.size)[0] if len(message) >= _HEADER.size + 4 else 0
+                    if code < 0 and (refused is None or sequence < refused[0]):
+                        refused = sequence, _refusal(-code, flags, message, window[sequence - first])
+                else:
+                    answers.append(message)
+        if refused is not None:
+            raise refused[1]
+        return answers
+
+
+def _windows(messages: Sequence[bytes]) -> Iterator[list[bytes]]:
+    window: list[bytes] = []
+    size = 0
+    for message in messages:
+        if window and (len(window) == _WINDOW_MESSAGES or size + len(message) > _WINDOW_BYTES):
+            yield window
+            window, size = [], 0
+        window.append(message)
+        size += len(message)
+    if window:
+        yield window
+
+
+def _split(data: bytes) -> Iterator[bytes]:
+    offset = 0
+    while offset + _HEADER.size <= len(data):
+        length = _HEADER.unpack_from(data, offset)[0]
+        if length < _HEADER.size:
+            return
+        yield data[offset : offset + length]
+        offset += (length + 3) & ~3
+
+
+def _numbered(message: bytes, sequence: int) -> bytes:
+    length, kind, flags, _, _ = _HEADER.unpack_from(message)
+    padded = message + bytes(-len(message) % 4)
+    return _HEADER.pack(length, kind, flags, sequence, 0) + padded[_HEADER.size :]
+
+
+def _encode(request: Any, kind: int, flags: int) -> bytes:
+    request["header"]["type"] = kind
+    request["header"]["flags"] = _NLM_F_REQUEST | flags
+    request.encode()
+    return bytes(request.data)
+
+
+def _parse(parse_as: Callable[[bytes], Any], message: bytes) -> Any:
+    parsed = parse_as(message)
+    parsed.decode()
+    return parsed
+
+
+def _refusal(code: int, flags: int, message: bytes, request: bytes) -> ShapingError:
+    reason = os.strerror(code)
+    said = _extended_reason(flags, message)
+    kind = _HEADER.unpack_from(request)[1]
+    return ShapingError(f"the core's kernel refused a change (netlink type {kind}): {said or reason}")
+
+
+def _extended_reason(flags: int, message: bytes) -> str | None:
+    """The text that newer kernels add to a refusal."""
+    if not flags & _NLM_F_ACK_TLVS:
+        return None
+    offset = _HEADER.size + 4
+    echoed = _HEADER.unpack_from(message, offset)[0]
+    offset += _HEADER.size if flags & _NLM_F_CAPPED else (echoed + 3) & ~3
+    while offset + 4 <= len(message):
+        length, kind = struct.unpack_from("=HH", message, offset)
+        if length < 4:
+            return None
+        if kind & 0x3FFF == _NLMSGERR_ATTR_MSG:
+            return message[offset + 4 : offset + length].rstrip(b"\0").decode(errors="replace")
+        offset += (length + 3) & ~3
+    return None

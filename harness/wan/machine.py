@@ -1,0 +1,232 @@
+"""The micro-VM as a process: how QEMU is started, recognised and ended. Knows nothing of labs or shaping."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import select
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from harness.errors import CoreError, ShapingError
+from harness.wan.guest_transport import CONTROL_PORTS, GuestTransport, control_socket
+from harness.wan.image import ImagePaths, cache_directory
+
+CORES_DIRECTORY = Path("/run/longhaul/cores")
+QEMU = "qemu-system-x86_64"
+MAX_PORTS = 16
+BOOT_DEADLINE_S = 60.0
+_KVM_PROOF_DEADLINE_S = 15.0
+_MEMORY_MIB = 512
+_SOCKET_RETRY_S = 0.01
+_END_DEADLINE_S = 5.0
+
+Accelerator = Literal["kvm", "tcg"]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A started core. ``start_ticks`` is field 22 of /proc/PID/stat: together with the pid it names one process."""
+
+    id: str
+    pid: int
+    start_ticks: int
+    ports: int
+    accelerator: Accelerator
+    kernel: str
+
+    @property
+    def directory(self) -> Path:
+        """Its sockets, console and record."""
+        return CORES_DIRECTORY / self.id
+
+    def tap(self, index: int) -> str:
+        """The host's end of port ``index`` while no site has it."""
+        return f"lh{self.id}t{index}"
+
+    def mac(self, index: int) -> str:
+        """The guest's end of port ``index`` as it boots."""
+        return f"02:4c:{self.id[0:2]}:{self.id[2:4]}:{self.id[4:6]}:{index:02x}"
+
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return start_ticks(self.pid) == self.start_ticks
+
+    def connect(self, timeout_s: float) -> GuestTransport:
+        """A control port of the guest. Raises CoreError, ShapingError or TimeoutError."""
+        return GuestTransport(self.directory, time.monotonic() + timeout_s)
+
+    def save(self) -> None:
+        """Write the record that ``load_machine`` reads."""
+        temporary = self.directory / ".core.json"
+        temporary.write_text(json.dumps(asdict(self)))
+        temporary.replace(self.directory / "core.json")
+
+    def end(self) -> None:
+        """Kill it, wait until it is gone, and remove its directory; nothing happens to a process that took its pid."""
+        deadline = time.monotonic() + _END_DEADLINE_S
+        with contextlib.suppress(ProcessLookupError):
+            descriptor = os.pidfd_open(self.pid)
+            try:
+                if self.alive():
+                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                    _wait_for_exit(descriptor, deadline)
+            finally:
+                os.close(descriptor)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+@contextmanager
+def pool_lock() -> Iterator[None]:
+    """Alone with the directory of all machines."""
+    CORES_DIRECTORY.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (CORES_DIRECTORY / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def load_machine(directory: Path) -> Machine | None:
+    """The machine that this directory records; None when there is none."""
+    try:
+        return Machine(**json.loads((directory / "core.json").read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+
+
+def start_ticks(pid: int) -> int | None:
+    """When the process started, in clock ticks since boot; None when there is no such process or it is a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def start_machine(image: ImagePaths, ports: int, accelerator: Accelerator) -> Machine:
+    """Start QEMU with ``ports`` TAPs (in this process's namespace; they vanish with QEMU) and return at once.
+
+    The guest switches itself off after two minutes unless somebody takes a lease. Raises CoreError.
+    """
+    if shutil.which(QEMU) is None:
+        raise CoreError(f"{QEMU} is not installed", hint="apt-get install qemu-system-x86")
+    if ports > MAX_PORTS:
+        raise CoreError(f"{ports} sites; the micro-VM core has room for {MAX_PORTS}")
+    identity = secrets.token_hex(3)
+    directory = CORES_DIRECTORY / identity
+    draft = Machine(identity, 0, 0, ports, accelerator, image.release)
+    with pool_lock():
+        directory.mkdir()
+        with (directory / "qemu.log").open("wb") as log:
+            # Its own session: the terminal's Ctrl-C must not reach it, and it outlives this process.
+            process = subprocess.Popen(
+                _command(draft, image), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        machine = replace(draft, pid=process.pid, start_ticks=start_ticks(process.pid) or 0)
+        machine.save()
+    return machine
+
+
+def wait_until_up(machine: Machine, timeout_s: float = BOOT_DEADLINE_S) -> GuestTransport:
+    """The first control port of a machine that boots. Raises CoreError with the console's tail when it does not."""
+    deadline = time.monotonic() + timeout_s
+    try:
+        while not control_socket(machine.directory, CONTROL_PORTS - 1).exists():
+            if not machine.alive() or time.monotonic() > deadline:
+                raise CoreError(f"QEMU did not start:\n{_tail(machine.directory / 'qemu.log')}")
+            time.sleep(_SOCKET_RETRY_S)
+        return machine.connect(deadline - time.monotonic())
+    except (TimeoutError, OSError, ShapingError) as error:
+        raise CoreError(
+            f"the WAN core did not boot in {timeout_s:.0f} s ({machine.accelerator}): {error}\n"
+            f"{_tail(machine.directory / 'console.log')}{_tail(machine.directory / 'qemu.log')}",
+            hint="longhaul doctor says what this machine lacks",
+        ) from error
+
+
+def choose_accelerator(image: ImagePaths) -> Accelerator:
+    """KVM when a short boot proves that it works here (/dev/kvm alone proves nothing), else emulation; remembered."""
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return "tcg"
+    memory = cache_directory() / "kvm.json"
+    question = {"host": os.uname().release, "boot": _boot_id(), "image": image.key}
+    with contextlib.suppress(FileNotFoundError, ValueError, KeyError):
+        known = json.loads(memory.read_text())
+        if known["question"] == question:
+            return "kvm" if known["works"] else "tcg"
+    works = _kvm_boots(image)
+    memory.write_text(json.dumps({"question": question, "works": works}))
+    return "kvm" if works else "tcg"
+
+
+def known_kvm() -> bool | None:
+    """Whether KVM was proven to work or not to; None when nobody has tried."""
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return False
+    try:
+        return bool(json.loads((cache_directory() / "kvm.json").read_text())["works"])
+    except (FileNotFoundError, ValueError, KeyError):
+        return None
+
+
+def _kvm_boots(image: ImagePaths) -> bool:
+    machine = start_machine(image, 1, "kvm")
+    try:
+        with closing(wait_until_up(machine, _KVM_PROOF_DEADLINE_S)):
+            return True
+    except CoreError:
+        return False
+    finally:
+        machine.end()
+
+
+def _command(machine: Machine, image: ImagePaths) -> list[str]:
+    if machine.accelerator == "kvm":
+        processor = ["-accel", "kvm", "-cpu", "host"]
+    else:
+        # QEMU 7.2 loses the flags of cmpxchg16b on an interrupt: with it, about one boot in eight panics.
+        processor = ["-accel", "tcg,thread=multi", "-cpu", "max,-cx16,la57=off"]
+    command = [QEMU, "-name", f"longhaul-{machine.id}", "-M", "q35", *processor, "-m", f"{_MEMORY_MIB}M", "-smp", "2"]
+    command += ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
+    command += ["-serial", f"file:{machine.directory}/console.log"]
+    command += ["-kernel", str(image.kernel), "-initrd", str(image.initramfs)]
+    command += ["-append", "console=ttyS0 panic=-1 quiet mitigations=off ipv6.disable=1"]
+    command += ["-device", f"virtio-serial-pci,max_ports={CONTROL_PORTS + 1}"]
+    for number in range(CONTROL_PORTS):
+        path = control_socket(machine.directory, number)
+        command += ["-chardev", f"socket,id=control{number},path={path},server=on,wait=off"]
+        command += ["-device", f"virtserialport,chardev=control{number},nr={number + 1},name=longhaul.{number}"]
+    # A packet in the core must be one packet of the WAN: no segments that travel as one.
+    offloads = "csum,gso,guest_csum,guest_tso4,guest_tso6,guest_ecn,guest_ufo,host_tso4,host_tso6,host_ecn,host_ufo"
+    plain = ",".join(f"{offload}=off" for offload in offloads.split(","))
+    for index in range(machine.ports):
+        command += ["-netdev", f"tap,id=site{index},ifname={machine.tap(index)},script=no,downscript=no"]
+        device = f"virtio-net-pci,netdev=site{index},mac={machine.mac(index)},rx_queue_size=1024,romfile=,{plain}"
+        command += ["-device", device]
+    return command
+
+
+def _wait_for_exit(descriptor: int, deadline: float) -> None:
+    waiter = select.poll()
+    waiter.register(descriptor, select.POLLIN)
+    waiter.poll(max(1, int((deadline - time.monotonic()) * 1000)))
+
+
+def _tail(path: Path) -> str:
+    with contextlib.suppress(FileNotFoundError):
+        lines = path.read_text(errors="replace").splitlines()
+        return "".join(f"  {line}\n" for line in lines[-8:])
+    return ""
+
+
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -1,0 +1,154 @@
+"""Where the WAN core runs: chosen by what this host's kernel is proven to do, and found again from a lab's state."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.errors import CoreError, LabError, LonghaulError, PrivilegeError
+from harness.model.resource import Recorder
+from harness.plan.shaping import ROOT_HANDLE, NetemSettings
+from harness.wan.image import find_image
+from harness.wan.kernel import Kernel
+from harness.wan.local_transport import LocalTransport, enter_new_netns
+from harness.wan.machine import QEMU, known_kvm
+from harness.wan.namespace_core import open_namespace_core, place_namespace_core
+from harness.wan.port import WanCore
+from harness.wan.vm_core import end_warm_cores, open_vm_core, place_vm_core
+
+__all__ = ["HostReport", "end_warm_cores", "host_report", "open_core", "place_core"]
+
+Kind = Literal["auto", "netns", "vm"]
+
+
+@dataclass(frozen=True)
+class HostReport:
+    """What this host can do for a WAN core. An empty reason: it works. ``kvm`` None: nobody has tried yet."""
+
+    kernel: str
+    root: bool
+    namespaces: str
+    veth: str
+    htb: str
+    u32: str
+    netem: str
+    tun: str
+    qemu: str
+    image: str
+    kvm: bool | None
+
+    @property
+    def netns_core(self) -> str:
+        """Why the core cannot run in a namespace; empty when it can."""
+        lacks = [name for name in ("namespaces", "veth", "htb", "u32", "netem") if getattr(self, name)]
+        return f"this host's kernel lacks {', '.join(lacks)}" if lacks else ""
+
+    @property
+    def vm_core(self) -> str:
+        """Why the core cannot run in a micro-VM; empty when it can."""
+        return "; ".join(reason for reason in (self.namespaces, self.tun, self.qemu) if reason)
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {**asdict(self), "netns_core": self.netns_core, "vm_core": self.vm_core}
+
+
+def place_core(kind: Kind, sites: int, recorder: Recorder, run_dir: Path, seed: int | None) -> WanCore:
+    """A core with room for ``sites``. ``auto``: a namespace when the host's kernel can do all of it, else a micro-VM.
+
+    Everything on the host goes through ``recorder`` first. ``run_dir`` gets ``wan-core.log``, what building and booting
+    said. ``seed`` fixes netem's packet lottery. Raises CoreError, PrivilegeError.
+    """
+    report = host_report()
+    if not report.root:
+        raise PrivilegeError("building a WAN needs root", hint="run it with sudo")
+    if kind == "netns" and report.netns_core:
+        raise CoreError(report.netns_core, hint="use --wan vm: the same netem in a micro-VM")
+    if kind == "netns" or (kind == "auto" and not report.netns_core):
+        return place_namespace_core(recorder, seed)
+    if report.vm_core:
+        raise CoreError(f"no WAN core can run here: {report.netns_core}; {report.vm_core}", hint="see longhaul doctor")
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with (run_dir / "wan-core.log").open("a") as log:
+        return place_vm_core(sites, recorder, seed, lambda line: print(line, file=log, flush=True))
+
+
+def open_core(state: dict[str, Any], recorder: Recorder | None = None) -> WanCore:
+    """The core of a lab that another process built, from ``WanCore.state()``. Raises CoreError when it is gone.
+
+    ``recorder`` is told by ``detach`` that the core is no longer the lab's.
+    """
+    if state["placement"] == "vm":
+        return open_vm_core(state, recorder)
+    return open_namespace_core(state, recorder)
+
+
+@lru_cache(maxsize=1)
+def host_report() -> HostReport:
+    """Tries everything out in a namespace without a name, which is gone afterwards; once in each process."""
+    tried = _try_kernel()
+    return HostReport(
+        kernel=os.uname().release,
+        root=os.geteuid() == 0,
+        tun="" if Path("/dev/net/tun").exists() else "there is no /dev/net/tun (modprobe tun)",
+        qemu="" if shutil.which(QEMU) else f"{QEMU} is not installed (apt-get install qemu-system-x86)",
+        image="" if find_image() else "not built yet (longhaul image)",
+        kvm=known_kvm(),
+        **tried,
+    )
+
+
+def _try_kernel() -> dict[str, str]:
+    result = dict.fromkeys(("namespaces", "veth", "htb", "u32", "netem"), "not tried")
+
+    def in_namespace() -> None:
+        try:
+            enter_new_netns()
+            transport = LocalTransport()
+        except LabError as error:
+            result["namespaces"] = str(error)
+            return
+        result["namespaces"] = ""
+        with closing(Kernel(transport)) as kernel:
+            result.update(_try_features(kernel))
+
+    # A thread of its own: its new namespace ends with it.
+    thread = threading.Thread(target=in_namespace)
+    thread.start()
+    thread.join()
+    return result
+
+
+def _try_features(kernel: Kernel) -> dict[str, str]:
+    veth = _tried(kernel, lambda batch: batch.link("add", ifname="try0", kind="veth", peer="try1"))
+    links = kernel.links()
+    one, other = (links.get(name, links["lo"])["index"] for name in ("try0", "try1"))
+    key, target = "0x0/0x0+12", ROOT_HANDLE + 1
+    settings = NetemSettings(limit=10, latency_ns=1)
+    return {
+        "veth": veth,
+        "htb": _tried(kernel, lambda batch: batch.tc("add", "htb", one, handle=ROOT_HANDLE, default=1)),
+        "u32": _tried(
+            kernel,
+            lambda batch: batch.tc(
+                "add-filter", "u32", one, parent=ROOT_HANDLE, prio=1, protocol=0x0800, target=target, keys=[key]
+            ),
+        ),
+        "netem": _tried(kernel, lambda batch: batch.tc("add", "netem", other, handle=ROOT_HANDLE, settings=settings)),
+    }
+
+
+def _tried(kernel: Kernel, step: Callable[[Any], object]) -> str:
+    try:
+        with kernel.batch() as batch:
+            step(batch)
+    except LonghaulError as error:
+        return str(error)
+    return ""
