@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, Protocol
 
 from harness.model.base import Value
@@ -31,3 +32,10 @@ class Recorder(Protocol):
 
     def forget(self, resource: Resource) -> None:
         """The resource is gone again."""
+
+
+class BatchRecorder(Recorder, Protocol):
+    """A recorder that can note several resources at the price of one."""
+
+    def record_all(self, resources: Iterable[Resource]) -> None:
+        """As ``record`` for each, in order."""

@@ -7,14 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from harness.errors import NodeError
 from harness.model.base import Value
-from harness.model.resource import Resource
+from harness.model.resource import BatchRecorder, Resource
 from harness.nodes import host_network, host_processes
 from harness.nodes.fabric_remote import FabricRemote
 from harness.nodes.host_lock import host_lock
@@ -101,9 +101,7 @@ class NamespaceNode:
 class NodeBuilder:
     """Builds all nodes of a lab side by side. Use: ``begin``, then (wire the WAN meanwhile) ``finish``.
 
-    ``credentials`` is the directory for the lab's client key and known_hosts; ``root`` holds a directory for each node.
-    ``record_all`` durably notes resources before they are made.
-    """
+    ``credentials`` is the directory for the lab's client key and known_hosts; ``root`` gets one for each node."""
 
     def __init__(
         self,
@@ -111,13 +109,13 @@ class NodeBuilder:
         *,
         root: Path,
         credentials: Path,
-        record_all: Callable[[Iterable[Resource]], None],
+        recorder: BatchRecorder,
         congestion_control: str = DEFAULT_CONGESTION_CONTROL,
     ) -> None:
         self._plan = plan
         self._root = root
         self._credentials = credentials
-        self._record_all = record_all
+        self._recorder = recorder
         self._congestion_control = congestion_control
         self._sysctls: dict[str, dict[str, str]] = {}
         self._starters: dict[str, subprocess.Popen[str]] = {}
@@ -143,7 +141,7 @@ class NodeBuilder:
                 Resource(kind="link", name=site.management_host_interface, note=f"management of {site.site}"),
                 Resource(kind="process", name=str(pid), start_ticks=ticks, note=f"init of {site.site}"),
             ]
-        self._record_all(resources)
+        self._recorder.record_all(resources)
         for site in self._plan.sites:
             host_network.name_namespace(site.netns, self._pids[site.site])
         host_network.connect_management(self._plan.sites, self._pids)
@@ -173,7 +171,7 @@ class NodeBuilder:
     def _tune(self) -> None:
         """Set every node's network sysctls and keep what the kernel then says."""
         settings = node_settings(self._congestion_control)
-        with host_lock(), allowed_in_namespaces(self._congestion_control, self._record_all):
+        with host_lock(), allowed_in_namespaces(self._congestion_control, self._recorder):
             for site in self._plan.sites:
                 host_network.in_namespace(site.netns, partial(self._tune_node, site.site, settings))
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from harness.errors import NodeError
-from harness.model.resource import Resource
+from harness.model.resource import Recorder, Resource
 
 DEFAULT_CONGESTION_CONTROL = "cubic"
 CONGESTION_CONTROL = "net.ipv4.tcp_congestion_control"
@@ -64,19 +64,21 @@ def apply_settings(settings: dict[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def allowed_in_namespaces(congestion_control: str, record_all: Callable[[Iterable[Resource]], None]) -> Iterator[None]:
+def allowed_in_namespaces(congestion_control: str, recorder: Recorder) -> Iterator[None]:
     """Let namespaces choose this congestion control for a moment: the kernel lets them choose only from the host's
     allowed ones, but a choice made stays. Hold the host's lock."""
     before = read_setting(ALLOWED_CONGESTION_CONTROLS)
     if congestion_control in before.split():
         yield
         return
-    record_all([Resource(kind="sysctl", name=ALLOWED_CONGESTION_CONTROLS, note=before)])
+    change = Resource(kind="sysctl", name=ALLOWED_CONGESTION_CONTROLS, note=before)
+    recorder.record(change)
     write_setting(ALLOWED_CONGESTION_CONTROLS, f"{before} {congestion_control}")
     try:
         yield
     finally:
         write_setting(ALLOWED_CONGESTION_CONTROLS, before)
+        recorder.forget(change)
 
 
 def read_setting(name: str) -> str:

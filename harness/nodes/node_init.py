@@ -12,7 +12,8 @@ one JSON object a line:
 The end of standard input before ``go`` means that the builder died: the node ends, and nothing is left.
 """
 
-# ruff: noqa: PTH - pathlib's import would double the time that a node takes to start
+# The import of pathlib would double the time that a node takes to start.
+# ruff: noqa: PTH103, PTH123
 
 from __future__ import annotations
 

@@ -1,0 +1,135 @@
+"""Where labs keep their state on this host, and which labs there are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from harness.errors import InputError, LabError
+from harness.model.base import Value
+from harness.nodes.host_lock import HOST_DIRECTORY
+from harness.nodes.namespace_node import NodeState
+from harness.plan.addressing import LabPlan
+
+STATE_ROOT_VARIABLE = "LONGHAUL_STATE"
+DEFAULT_STATE_ROOT = HOST_DIRECTORY
+DEFAULT_DATA_ROOT = Path("/var/lib/longhaul")
+"""On disk, unlike /run: nodes hold the data of the software under test."""
+
+
+def resolve_state_root(explicit: Path | None = None) -> Path:
+    """The argument, else the environment's LONGHAUL_STATE, else /run/longhaul; absolute."""
+    chosen = explicit or Path(os.environ.get(STATE_ROOT_VARIABLE) or DEFAULT_STATE_ROOT)
+    return chosen.absolute()
+
+
+class LabPaths(Value):
+    """The files of one lab."""
+
+    state_root: Path
+    lab_id: str
+
+    @property
+    def directory(self) -> Path:
+        """Small state: ledger, plan, keys."""
+        return self.state_root / "labs" / self.lab_id
+
+    @property
+    def ledger(self) -> Path:
+        """What was made; see ``ledger.py``."""
+        return self.directory / "ledger.jsonl"
+
+    @property
+    def state(self) -> Path:
+        """Written last: a lab is up when this exists."""
+        return self.directory / "lab.json"
+
+    @property
+    def changes(self) -> Path:
+        """Every change of a link, in order."""
+        return self.directory / "changes.jsonl"
+
+    @property
+    def broken(self) -> Path:
+        """Exists when the lab broke; its text says how."""
+        return self.directory / "broken"
+
+    @property
+    def credentials(self) -> Path:
+        """Client key and known hosts."""
+        return self.directory / "ssh"
+
+    @property
+    def core_directory(self) -> Path:
+        """The WAN core's own files."""
+        return self.directory / "core"
+
+    @property
+    def data(self) -> Path:
+        """The nodes' directories, one for each site."""
+        root = DEFAULT_DATA_ROOT if self.state_root == DEFAULT_STATE_ROOT else self.state_root / "data"
+        return root / "labs" / self.lab_id
+
+
+class LabState(Value):
+    """Everything about a lab that another process needs. ``created_at`` is ISO 8601 in UTC."""
+
+    plan: LabPlan
+    core: dict[str, Any]
+    nodes: tuple[NodeState, ...]
+    seed: int | None
+    created_at: str
+    up_seconds: float
+
+
+def lab_ids(state_root: Path) -> tuple[str, ...]:
+    """Labs that have a directory, whole or not, by name."""
+    directory = state_root / "labs"
+    if not directory.is_dir():
+        return ()
+    return tuple(sorted(path.name for path in directory.iterdir() if path.is_dir()))
+
+
+def read_state(paths: LabPaths) -> LabState:
+    """The state of a lab that is up. Raises InputError when there is no such lab, LabError when it never came up."""
+    if not paths.directory.is_dir():
+        raise InputError(f"there is no lab {paths.lab_id!r}", hint=labs_hint(paths.state_root))
+    try:
+        return LabState.model_validate_json(paths.state.read_bytes())
+    except FileNotFoundError as error:
+        raise LabError(
+            f"lab {paths.lab_id} is not up: it is being built, or its building was cut short",
+            hint=f"`longhaul down {paths.lab_id}` removes what there is of it.",
+        ) from error
+
+
+def write_durably(path: Path, content: str) -> None:
+    """Replace a file so that a crash leaves the old one or the new one."""
+    temporary = path.with_name(path.name + ".new")
+    with temporary.open("w") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+def choose_lab(state_root: Path, lab_id: str | None) -> LabPaths:
+    """The lab that was named, or the only one. Raises InputError that lists the labs."""
+    labs = lab_ids(state_root)
+    if lab_id is not None:
+        if lab_id not in labs:
+            raise InputError(f"there is no lab {lab_id!r}", hint=labs_hint(state_root))
+        return LabPaths(state_root=state_root, lab_id=lab_id)
+    if len(labs) != 1:
+        what = "no lab is up" if not labs else f"{len(labs)} labs are up; say which with --lab"
+        raise InputError(what, hint=labs_hint(state_root))
+    return LabPaths(state_root=state_root, lab_id=labs[0])
+
+
+def labs_hint(state_root: Path) -> str:
+    """One sentence about which labs there are."""
+    labs = lab_ids(state_root)
+    if not labs:
+        return "Bring one up with `longhaul up four-sites`."
+    return f"Labs: {', '.join(labs)}."
