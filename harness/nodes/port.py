@@ -68,4 +68,7 @@ class Node(Protocol):
     wan_address: str
     data_dir: str
     log_dir: str
-    remote: Remote
+
+    @property
+    def remote(self) -> Remote:
+        """Runs things on it."""

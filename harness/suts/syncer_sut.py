@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -28,12 +26,12 @@ _OWN = b".syncer"
 
 
 class SyncerSut:
-    """A Sut. ``command`` is the program on the nodes; by default the one installed beside this Python."""
+    """A Sut. ``command`` is the program on the nodes."""
 
     name = "syncer"
 
-    def __init__(self, command: str | None = None) -> None:
-        self._command = command or _installed_command()
+    def __init__(self, command: str = "syncer") -> None:
+        self._command = command
         self._nodes: dict[str, Node] = {}
         self._homes: dict[str, str] = {}
         self._runs: dict[str, RemoteProcess] = {}
@@ -191,8 +189,3 @@ class SyncerSut:
             return {}
         with ThreadPoolExecutor(max_workers=len(self._nodes)) as pool:
             return dict(zip(self._nodes, pool.map(action, self._nodes), strict=True))
-
-
-def _installed_command() -> str:
-    beside = Path(sys.executable).parent / "syncer"
-    return str(beside) if beside.exists() else shutil.which("syncer") or "syncer"

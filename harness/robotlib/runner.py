@@ -1,0 +1,105 @@
+"""Runs suites in this process on a session, and leaves Robot's own output, log and report."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from robot.api import ResultWriter, TestSuite
+from robot.errors import DataError
+
+from harness.config.shipped import shipped_dir
+from harness.errors import InputError, LabError
+from harness.model.base import Value
+from harness.model.run_record import TestRecord
+from harness.robotlib.context import context
+from harness.robotlib.listener import Progress, SessionListener
+from harness.run.session import Session
+
+SUITE_KINDS = ("smoke", "wan", "mobile", "faults")
+INTERRUPTED = "Execution terminated by signal"
+
+
+class SuiteOutcome(Value):
+    """What running the suites came to. ``failures`` are those of suites' own setups and teardowns."""
+
+    tests: tuple[TestRecord, ...]
+    failures: tuple[str, ...]
+    interrupted: bool
+    lab_error: str | None
+
+
+def find_suites(names: Sequence[str]) -> tuple[Path, ...]:
+    """Paths of suites: each a file, a directory, or the name of a shipped suite; all shipped ones for none.
+
+    Raises InputError that lists the shipped ones.
+    """
+    shipped = shipped_dir("suites")
+    found = []
+    for name in names or SUITE_KINDS:
+        candidates = [Path(name), shipped / name, shipped / f"{name}.robot"]
+        path = next((candidate for candidate in candidates if candidate.exists()), None)
+        if path is None:
+            raise InputError(f"no suite {name!r}", hint=f"a file, a directory, or one of {', '.join(SUITE_KINDS)}")
+        found.append(path.resolve())
+    return tuple(found)
+
+
+def load_suites(paths: Sequence[Path], tags: Sequence[str]) -> TestSuite:
+    """Parse the suites and keep the tests that have any of the tags (all for none).
+
+    Raises InputError when a file is no valid suite or no test is left.
+    """
+    try:
+        suite = TestSuite.from_file_system(*paths)
+        if len(paths) == 1:
+            parent = TestSuite(name="Longhaul")
+            parent.suites.append(suite)
+            suite = parent
+        suite.name = "Longhaul"
+        if tags:
+            known = {str(tag) for test in suite.all_tests for tag in test.tags}
+            suite.filter(included_tags=list(tags))
+            if not suite.test_count:
+                raise InputError(
+                    f"no test has any of the tags {', '.join(tags)}", hint=f"tags there: {', '.join(sorted(known))}"
+                )
+    except DataError as error:
+        raise InputError(str(error)) from None
+    suite.remove_empty_suites()
+    if not suite.test_count:
+        raise InputError("there is no test in these suites")
+    return suite
+
+
+def run_suites(suite: TestSuite, session: Session, progress: Progress) -> SuiteOutcome:
+    """Run them. An interrupt (Ctrl-C, SIGTERM) ends the running test, runs its teardown and skips the rest."""
+    listener = SessionListener(session, progress)
+    context.begin(session)
+    directory = session.directory
+    # Robot writes errors of listeners and libraries to the streams that it is given; they belong beside its log.
+    with (directory.root / "robot-console.txt").open("w", encoding="utf-8") as console:
+        try:
+            result = suite.run(
+                output=str(directory.output_xml),
+                listener=listener,
+                console="none",
+                stdout=console,
+                stderr=console,
+                randomize="none",
+            )
+        finally:
+            context.end()
+        with contextlib.redirect_stdout(console):
+            ResultWriter(result).write_results(
+                log=str(directory.log_html), report=str(directory.report_html), stdout=console, stderr=console
+            )
+    interrupted = any(INTERRUPTED in record.message for record in listener.tests)
+    error: LabError | None = context.lab_error
+    return SuiteOutcome(
+        tests=tuple(listener.tests),
+        failures=tuple(listener.suite_failures),
+        interrupted=interrupted,
+        lab_error=None if error is None else error.message,
+    )

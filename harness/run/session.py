@@ -1,0 +1,194 @@
+"""One run from within: nodes, system under test, workload and history, behind the words of the suites."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from harness.checkers.audit import audit
+from harness.checkers.convergence import check_convergence
+from harness.checkers.finding import Finding, summary
+from harness.checkers.versions import effects_of
+from harness.errors import SutError
+from harness.lab.lab import Lab
+from harness.model.topology import Topology
+from harness.model.tree import Tree, path_text
+from harness.run.agent_client import AgentClient, EffectRow, raw_path
+from harness.run.directory import RunDirectory
+from harness.run.real_data import RealTree, pack_tree
+from harness.run.recorder import Recorder
+from harness.run.recording_remote import recording
+from harness.run.sites import resolve_site
+from harness.run.wan_control import WanControl
+from harness.run.workload import Operation, Workload, WorkloadOptions
+from harness.suts.port import Sut
+
+RETRY_S = 0.3
+T = TypeVar("T")
+
+
+class Session:
+    """Everything that a suite may do. ``measurements`` are of the test that runs; emptied before each test."""
+
+    def __init__(
+        self,
+        *,
+        topology: Topology,
+        lab: Lab,
+        sut: Sut,
+        recorder: Recorder,
+        directory: RunDirectory,
+        seed: int,
+        options: WorkloadOptions,
+    ) -> None:
+        self.topology = topology
+        self.sites = topology.site_names
+        self.nodes = {site: recording(lab.nodes[site], recorder) for site in self.sites}
+        self.sut = sut
+        self.recorder = recorder
+        self.directory = directory
+        self.options = options
+        self.workload = Workload(seed)
+        self.seed = seed
+        lab.epoch_s = recorder.started
+        self.wan = WanControl(lab, topology, recorder)
+        self.measurements: dict[str, float | int | str] = {}
+        self.real_tree: RealTree | None = None
+        self._agents: dict[str, AgentClient] = {}
+        self._lost_before = 0
+        self._folder_mark = 0
+        self._started = 0
+
+    def site(self, word: str) -> str:
+        """The site that a word of a suite means; see ``resolve_site``."""
+        return resolve_site(word, self.topology.sites)
+
+    def others(self, site: str) -> tuple[str, ...]:
+        """All sites but one."""
+        return tuple(other for other in self.sites if other != site)
+
+    def start_sut(self) -> None:
+        """Start the system under test at every site with a fresh folder. Raises SutError."""
+        if not self._agents:
+            self._agents = self.everywhere(lambda site: AgentClient(self.nodes[site]))
+        self._started += 1
+        self._folder_mark = self.recorder.mark()
+        began = time.monotonic()
+        self.sut.start(self.nodes, f"run{self._started}")
+        self.recorder.record("sut", "started", data={"seconds": round(time.monotonic() - began, 3)})
+
+    def stop_sut(self) -> None:
+        """Fetch its logs and stop it everywhere; nothing when it was never started."""
+        if not self._started:
+            return
+        try:
+            self.sut.collect_logs(self.directory.logs)
+        finally:
+            self.sut.stop()
+            self.recorder.record("sut", "stopped")
+
+    def operate(self, plans: Mapping[str, Sequence[Operation]]) -> None:
+        """Carry out each site's operations, all sites at the same time."""
+        self._at_once(list(plans), lambda site: self._operate(site, plans[site]))
+
+    def unpack_real_tree(self, site: str, path: str) -> RealTree:
+        """Put the real tree into a site's folder as the new directory ``path``."""
+        if self.real_tree is None:
+            self.real_tree = pack_tree(self.options.data, self.directory.real_data)
+        began_s = self.recorder.now()
+        effects = self._agents[site].unpack(self.sut.folder(site), self.real_tree.archive, path)
+        self._record_operation(site, "unpack", path, began_s, effects, "")
+        return self.real_tree
+
+    def await_tree(self, site: str, path: str, files: int, size: int, timeout_s: float) -> bool:
+        """Wait until exactly so many files and bytes stand at or below ``path`` at a site."""
+        return self._agents[site].await_tree(self.sut.folder(site), path, files, size, timeout_s)
+
+    def usage(self, site: str) -> int:
+        """Bytes allocated in a site's folder, the engine's temporary files included."""
+        return self._agents[site].usage(self.sut.folder(site))
+
+    def await_usage(self, site: str, size: int, timeout_s: float) -> bool:
+        """Wait until a site's folder takes at least ``size`` bytes."""
+        return self._agents[site].await_usage(self.sut.folder(site), size, timeout_s)
+
+    def trees(self) -> dict[str, Tree]:
+        """What users see at each site now, the engine's own files left out."""
+        return self.everywhere(self._tree)
+
+    def wait_until_in_sync(self, timeout_s: float) -> None:
+        """Wait until the system under test says that all sites agree, and they do. Raises SutError at the deadline.
+
+        A system can only speak of what it has noticed: right after a write it may still believe that all is in sync, so
+        its word is taken together with the trees.
+        """
+        deadline = time.monotonic() + timeout_s
+        pause = threading.Event()
+        while True:
+            believes = self.sut.settled(max(1.0, deadline - time.monotonic()))
+            at_s = self.recorder.now()
+            findings = check_convergence(self.trees())
+            if believes and not findings:
+                self.recorder.record("sut", "settled", at_s=at_s)
+                return
+            if time.monotonic() >= deadline:
+                belief = "believes that all sites agree" if believes else "does not say that all sites agree"
+                raise SutError(
+                    f"not in sync after {timeout_s:.0f} s: {self.sut.name} {belief}\n{summary(findings)}".rstrip()
+                )
+            pause.wait(RETRY_S)
+
+    def lost_packets(self) -> int:
+        """Packets that the WAN core dropped by loss since the test began."""
+        return self.wan.lost_packets() - self._lost_before
+
+    def begin_test(self) -> None:
+        """Measurements and counts start anew."""
+        self.measurements = {}
+        self._lost_before = self.wan.lost_packets()
+
+    def audit(self) -> tuple[Finding, ...]:
+        """Read every tree, put it into the history, and judge all that was done since the folder was new."""
+        trees = self.trees()
+        for site, tree in trees.items():
+            self.recorder.record_tree(site, tree)
+        return audit(effects_of(self.recorder.since(self._folder_mark)), trees, self.sut.conflict_original)
+
+    def everywhere(self, action: Callable[[str], T]) -> dict[str, T]:
+        """Run at all sites at once; the first error is raised when all have ended."""
+        return self._at_once(self.sites, action)
+
+    def _at_once(self, sites: Sequence[str], action: Callable[[str], T]) -> dict[str, T]:
+        with ThreadPoolExecutor(max_workers=max(1, len(sites))) as pool:
+            return dict(zip(sites, pool.map(action, sites), strict=True))
+
+    def _tree(self, site: str) -> Tree:
+        tree = self._agents[site].tree(self.sut.folder(site))
+        return {path: entry for path, entry in tree.items() if not self.sut.ignored(path)}
+
+    def _operate(self, site: str, operations: Sequence[Operation]) -> None:
+        began_s = self.recorder.now()
+        results = self._agents[site].operate(self.sut.folder(site), operations)
+        for operation, result in zip(operations, results, strict=True):
+            self._record_operation(
+                site,
+                str(operation["do"]),
+                str(operation["path"]),
+                began_s,
+                result["effects"],
+                result["skipped"],
+            )
+
+    def _record_operation(
+        self, site: str, action: str, path: str, began_s: float, effects: Sequence[EffectRow], skipped: str
+    ) -> None:
+        data: dict[str, object] = {
+            "ended_s": round(self.recorder.now(), 6),
+            "effects": [[path_text(raw_path(below)), *rest] for below, *rest in effects],
+        }
+        if skipped:
+            data["skipped"] = skipped
+        self.recorder.record("operation", action, site=site, path=path_text(raw_path(path)), at_s=began_s, data=data)
