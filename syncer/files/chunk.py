@@ -2,32 +2,108 @@
 
 from __future__ import annotations
 
-from syncer.core.records import Content, Fingerprint
-from syncer.files.root import Root
+import errno
+import os
+import stat
+
+from blake3 import blake3
+
+from syncer.core.records import DIGEST_SIZE, Content, Fingerprint, block_size_for
+from syncer.errors import SourceChanged, Unreadable
+from syncer.files.root import Root, fingerprint_of
+
+_TICK_NS = 20_000_000
+"""The kernel stamps files by its timer tick (10 ms at most): two writes within one may look the same."""
+
+_COARSE_NS = 2_000_000_000
+"""The largest granularity in use (FAT); assumed where a time stamp shows no fraction of a second."""
+
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
 
 
 def read_content(root: Root, path: bytes, fingerprint: Fingerprint) -> Content:
     """Hashes file ``path``, which must have this fingerprint before and after (all fields).
 
-    The block size is ``block_size_for(size)``; the number of blocks is ceil(size / block size), so none for an empty file,
-    and the digest itself for a file of one block. Safe to call from several threads; lets go of the GIL while hashing.
+    The block size is ``block_size_for(size)``; there are ceil(size / block size) blocks: none in an empty file, and in
+    a file of one block its digest is the file's. Safe to call from several threads; releases the GIL while hashing.
 
     Raises:
         SourceChanged: it is gone or not what ``fingerprint`` says; observe it again.
         Unreadable: no permission or an I/O error.
     """
-    raise NotImplementedError
+    try:
+        fd = root.open_file(path)
+        try:
+            _expect(fd, fingerprint, path)
+            content = _hash(fd, fingerprint.size, path)
+            _expect(fd, fingerprint, path)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        if error.errno in _GONE:
+            raise _changed(path) from error
+        raise Unreadable(
+            f"{os.fsdecode(path)!r} cannot be read: {error.strerror}", hint="mend its permissions or its disk"
+        ) from error
+    return content
 
 
 def is_settled(fingerprint: Fingerprint, now_ns: int) -> bool:
-    """Whether a write after ``now_ns`` (CLOCK_REALTIME, taken before hashing began) must change this fingerprint.
+    """Whether any write after ``now_ns`` (CLOCK_REALTIME, taken before hashing began) must change this fingerprint.
 
-    Not so within the granularity of the file system's clock: a file's fingerprint that is not settled may be recorded only
-    together with the resolve to hash again (same-second, same-size edits).
+    It need not within the granularity of the file system's clock. A fingerprint that is not settled may be recorded
+    only together with the resolve to hash again (same-second, same-size edits).
     """
-    raise NotImplementedError
+    granularity = _TICK_NS if fingerprint.ctime_ns % 1_000_000_000 else _COARSE_NS
+    return fingerprint.ctime_ns + granularity <= now_ns
 
 
 def verify_blocks(fd: int, content: Content) -> list[int]:
     """Indices of the blocks that the open file (a partial temporary one) already holds right, in order."""
-    raise NotImplementedError
+    buffer = memoryview(bytearray(min(content.block_size, content.size)))
+    present = os.fstat(fd).st_size
+    right = []
+    for index, start in enumerate(range(0, content.size, content.block_size)):
+        length = min(content.block_size, content.size - start)
+        if start + length > present or _read_at(fd, buffer[:length], start) < length:
+            break
+        if blake3(buffer[:length]).digest() == content.blocks[index * DIGEST_SIZE : (index + 1) * DIGEST_SIZE]:
+            right.append(index)
+    return right
+
+
+def _hash(fd: int, size: int, path: bytes) -> Content:
+    block_size = block_size_for(size)
+    if size <= block_size:
+        data = bytearray(size)
+        if _read_at(fd, memoryview(data), 0) < size:
+            raise _changed(path)
+        digest = blake3(data).digest()
+        return Content(size, digest, block_size, digest if size else b"")
+    whole, blocks = blake3(), bytearray()
+    buffer = memoryview(bytearray(block_size))
+    for start in range(0, size, block_size):
+        part = buffer[: min(block_size, size - start)]
+        if _read_at(fd, part, start) < len(part):
+            raise _changed(path)
+        whole.update(part)
+        blocks += blake3(part).digest()
+    return Content(size, whole.digest(), block_size, bytes(blocks))
+
+
+def _read_at(fd: int, buffer: memoryview, offset: int) -> int:
+    """Fills ``buffer`` unless the file ends; returns the bytes read."""
+    done = 0
+    while done < len(buffer) and (count := os.preadv(fd, [buffer[done:]], offset + done)):
+        done += count
+    return done
+
+
+def _expect(fd: int, fingerprint: Fingerprint, path: bytes) -> None:
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode) or fingerprint_of(status) != fingerprint:
+        raise _changed(path)
+
+
+def _changed(path: bytes) -> SourceChanged:
+    return SourceChanged(f"{os.fsdecode(path)!r} changed while it was read")

@@ -23,7 +23,10 @@ PRIVATE = b".syncer"
 MARKER = b"marker"
 TEMPORARY = b"tmp"
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+PATH_MAX = 3840
+"""Bytes in the longest path that is synced: with the folder's own path before it the kernel still takes it whole."""
+
+DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _KINDS = {stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.DIRECTORY, stat.S_IFLNK: Kind.SYMLINK}
 
@@ -34,7 +37,7 @@ def is_valid_path(path: bytes) -> bool:
     Ask this of every path that a peer sends.
     """
     return (
-        0 < len(path) < 4096
+        0 < len(path) <= PATH_MAX
         and b"\0" not in path
         and all(0 < len(part) <= 255 and part not in (b".", b"..", PRIVATE) for part in path.split(b"/"))
     )
@@ -52,10 +55,10 @@ def kind_of(status: os.stat_result) -> Kind | None:
 
 
 class Root:
-    """The synced folder at ``folder``. Call ``create()`` (at init) or ``open()`` before anything else; both return self.
+    """The synced folder at ``folder``. Call ``create()`` (at init) or ``open()`` first; both return self.
 
-    After that: ``fd`` is the folder, ``temporary_fd`` is ``.syncer/tmp``, ``id`` is the folder's identity from the marker.
-    Safe to use from several threads.
+    After that: ``fd`` is the folder, ``temporary_fd`` is ``.syncer/tmp``, ``id`` is the folder's identity from the
+    marker. Safe to use from several threads.
     """
 
     fd: int
@@ -118,7 +121,7 @@ class Root:
         To be asked before and after whatever may infer a delete.
         """
         try:
-            now = os.stat(self.folder)
+            now = self.folder.stat()
         except OSError as error:
             raise self._missing(error.strerror) from error
         opened = os.fstat(self.fd)
@@ -136,12 +139,12 @@ class Root:
 
         Raises FileNotFoundError, or NotADirectoryError when any component is a symlink or not a directory.
         """
-        fd = os.open(b".", _DIRECTORY, dir_fd=self.fd)
+        fd = os.open(b".", DIRECTORY_FLAGS, dir_fd=self.fd)
         if not path:
             return fd
         try:
             for name in path.split(b"/"):
-                below = os.open(name, _DIRECTORY, dir_fd=fd)
+                below = os.open(name, DIRECTORY_FLAGS, dir_fd=fd)
                 os.close(fd)
                 fd = below
         except OSError as error:
@@ -168,6 +171,15 @@ class Root:
         """
         with self.parent(path) as (parent, name):
             return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
+
+    def names_in(self, path: bytes) -> list[bytes]:
+        """Sorted names in directory ``path``. Raises as ``open_directory``."""
+        fd = self.open_directory(path)
+        try:
+            with os.scandir(fd) as listing:
+                return sorted(os.fsencode(entry.name) for entry in listing)
+        finally:
+            os.close(fd)
 
     def lstat(self, path: bytes) -> os.stat_result:
         """Raises FileNotFoundError or NotADirectoryError when nothing stands there."""

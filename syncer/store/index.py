@@ -70,8 +70,8 @@ class StoredEntry(NamedTuple):
 class PeerState(NamedTuple):
     """What this site and one peer have told each other.
 
-    ``epoch``: of the peer's index, to which ``received_seq`` belongs (0: never heard). ``received_seq``: the last of the
-    peer's sequence numbers that is merged here. ``acked_seq``: the last of ours that the peer has confirmed.
+    ``epoch``: of the peer's index, to which ``received_seq`` belongs (0: never heard). ``received_seq``: the last of
+    the peer's sequence numbers that is merged here. ``acked_seq``: the last of ours that the peer has confirmed.
     """
 
     epoch: int = 0
@@ -90,8 +90,8 @@ class Counts(NamedTuple):
 class Index:
     """Opens the index at ``path``, making it if there is none.
 
-    A new one gets a random ``epoch`` (u64, never 0): peers then know that sequence numbers start afresh and that nothing
-    may be taken as deleted because it is absent. ``site`` is stored at creation; another one later is refused.
+    A new one gets a random ``epoch`` (u64, never 0): peers then know that sequence numbers start afresh and that
+    nothing may be taken as deleted because it is absent. ``site`` is stored at creation; another one later is refused.
 
     Raises:
         StoreError: the database is damaged, of a newer version, held by another process or of another site; the message
@@ -200,7 +200,7 @@ class Index:
             self._db.execute("UPDATE entry SET fingerprint = ? WHERE path = ?", (packed, path))
 
     def since(self, seq: int, limit: int) -> list[tuple[int, Entry]]:
-        """Up to ``limit`` entries with sequence numbers above ``seq``, in order: what a peer at ``seq`` has to learn."""
+        """Up to ``limit`` entries with sequence numbers above ``seq``, in order: what a peer at ``seq`` must learn."""
         rows = self._rows(f"SELECT {_COLUMNS} FROM entry WHERE seq > ? ORDER BY seq LIMIT ?", (seq, limit))
         return [(stored.seq, stored.entry) for stored in map(self._stored, rows)]
 
@@ -247,10 +247,11 @@ class Index:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
         database.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT}")
-        if (verdict := database.execute("PRAGMA quick_check(1)").fetchall()) != [("ok",)]:
-            raise self._damaged(str(verdict[0][0]) if verdict else "no answer")
+        verdict = self._value("PRAGMA quick_check(1)")
+        if verdict != "ok":
+            raise self._damaged(verdict)
         self._migrate(site)
-        meta = dict(database.execute("SELECT key, value FROM meta").fetchall())
+        meta = dict(self._rows("SELECT key, value FROM meta"))
         try:
             self.epoch, self.site = int.from_bytes(meta["epoch"]), meta["site"]
         except (KeyError, TypeError) as error:
@@ -260,24 +261,23 @@ class Index:
                 f"the index {self.path} belongs to site {self.site!r}, not to {site!r}",
                 hint="each site needs its own home: check which one this engine was started in",
             )
-        (self._last_seq,) = database.execute("SELECT coalesce(max(seq), 0) FROM entry").fetchone()
-        self._counts = Counts(
-            *database.execute(
-                "SELECT count(*) FILTER (WHERE size >= 0), coalesce(sum(size) FILTER (WHERE size >= 0), 0),"
-                " count(*) FILTER (WHERE size < 0) FROM entry"
-            ).fetchone()
+        self._last_seq: int = self._value("SELECT coalesce(max(seq), 0) FROM entry")
+        (totals,) = self._rows(
+            "SELECT count(*) FILTER (WHERE size >= 0), coalesce(sum(size) FILTER (WHERE size >= 0), 0),"
+            " count(*) FILTER (WHERE size < 0) FROM entry"
         )
+        self._counts = Counts(*totals)
 
     def _migrate(self, site: str) -> None:
         database = self._db
-        (version,) = database.execute("PRAGMA user_version").fetchone()
+        version = self._value("PRAGMA user_version")
         if version > SCHEMA_VERSION:
             raise StoreError(
-                f"the index {self.path} was written by a newer syncer (schema {version}, this one knows {SCHEMA_VERSION})",
+                f"the index {self.path} was written by a newer syncer (schema {version}, here {SCHEMA_VERSION})",
                 hint="start the newer syncer again, or move the file away to have it rebuilt",
             )
         if version == 0:
-            if database.execute("SELECT count(*) FROM sqlite_schema").fetchone() != (0,):
+            if self._value("SELECT count(*) FROM sqlite_schema"):
                 raise self._damaged("it is another program's database")
             with database:
                 database.execute(_SCHEMA)
@@ -296,8 +296,9 @@ class Index:
         for _, path, size, *_ in rows:
             before = sizes.get(path)
             if before is None:
-                found = self._db.execute("SELECT size FROM entry WHERE path = ?", (path,)).fetchone()
-                before = found[0] if found else None
+                before = next(
+                    (size for (size,) in self._db.execute("SELECT size FROM entry WHERE path = ?", (path,))), None
+                )
             for value, sign in ((before, -1), (size, 1)):
                 if value == _TOMBSTONE:
                     tombstones += sign
@@ -320,9 +321,13 @@ class Index:
         except msgspec.DecodeError as error:
             raise self._damaged(f"row {seq} cannot be read: {error}") from error
 
-    def _rows(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    def _rows(self, sql: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         with self._guard():
-            return list(self._db.execute(sql, values).fetchall())
+            return list(self._db.execute(sql, values))
+
+    def _value(self, sql: str) -> Any:
+        ((value,),) = self._rows(sql)
+        return value
 
     def _write_peer(self, site: str, state: PeerState) -> None:
         self._db.execute(
