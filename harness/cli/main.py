@@ -11,7 +11,7 @@ from typer.exceptions import Abort, TyperException
 
 from harness.errors import ExitCode, LonghaulError
 
-COMMANDS: tuple[str, ...] = ("doctor", "test")
+COMMANDS: tuple[str, ...] = ("doctor", "test", "validate", "graph", "schema")
 """Modules of this package, in the order of ``--help``; each has ``register(app)``."""
 
 

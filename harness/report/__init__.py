@@ -1,1 +1,4 @@
-"""The run's record as pages and files for people and machines."""
+"""What a run found, for people and for machines: pictures, the HTML report, JUnit XML and run.json.
+
+Owns how things look. Refuses to judge: every verdict in a report was reached elsewhere and is in the RunRecord.
+"""

@@ -1,0 +1,58 @@
+"""``validate``, ``graph`` and ``schema`` as a user calls them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from harness.cli.main import build_app
+from harness.config.shipped import shipped_dir
+
+TOPOLOGIES = shipped_dir("topologies")
+
+
+def call(*arguments: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(build_app(), list(arguments), standalone_mode=False)
+    if result.exception is not None:
+        raise result.exception
+    return int(result.return_value or 0), result.stdout, result.stderr
+
+
+def test_validate_accepts_the_shipped_files() -> None:
+    code, out, err = call("validate", "four-sites", str(TOPOLOGIES / "four-sites-mobile.yaml"))
+    assert (code, err) == (0, "")
+    assert "ok four-sites: 4 sites, 12 links\n" in out
+
+
+def test_validate_names_every_problem_and_exits_with_2(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("version: 1\nname: [red]\nsites: {a: , b: }\nlinks:\n  - {between: [a, c], rtt: 5}\n")
+    code, out, err = call("validate", str(bad))
+    assert (code, out) == (2, "")
+    assert [line.removeprefix(str(bad)).split(": ")[0] for line in err.splitlines()] == [":2:7", ":5:19", ":5:28"]
+
+
+def test_validate_speaks_json(tmp_path: Path) -> None:
+    code, out, _ = call("validate", "--json", "four-sites", "no-such-file.yaml", str(tmp_path))
+    findings = json.loads(out)
+    assert (code, findings["valid"]) == (2, False)
+    assert [file["valid"] for file in findings["files"]] == [True, False, False]
+    assert findings["files"][0]["topology"]["sites"] == ["virginia", "ireland", "tokyo", "sydney"]
+    assert "no-such-file" in findings["files"][1]["problems"][0]["message"]
+
+
+def test_graph_writes_a_picture(tmp_path: Path) -> None:
+    picture = tmp_path / "x.svg"
+    code, _, _ = call("graph", "four-sites", "-o", str(picture))
+    assert code == 0
+    assert "309.6 ms RTT" in picture.read_text()
+
+
+@pytest.mark.parametrize(
+    ("kind", "file"), [("topology", "topology.schema.json"), ("profile", "profiles/profile.schema.json")]
+)
+def test_schema_prints_what_is_shipped(kind: str, file: str) -> None:
+    assert call("schema", kind)[1] == (TOPOLOGIES / file).read_text()
