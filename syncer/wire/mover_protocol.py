@@ -1,8 +1,9 @@
 """The protocol between a coordinator and its movers: msgpack-encoded tagged messages on one ZeroMQ ipc socket.
 
 The coordinator binds a ROUTER at ``<run dir>/movers.ipc``; a mover is a DEALER whose identity is its name
-(``mover-udt``). A frame is one msgpack array of messages (a batch). A mover decides nothing: coordinators agree over the
-control channel what is sent, then the receiving one says EXPECT to its mover and the sending one says SEND to its own.
+(``mover-udt``). A frame is one msgpack array of messages (a batch). A mover decides nothing: coordinators agree over
+the control channel what is sent, then the receiving one says EXPECT to its mover and the sending one says SEND to its
+own.
 
 A mover says Hello every second until Welcome, and again whenever it has heard nothing for 5 s. A Welcome with another
 ``incarnation`` than before means that the coordinator was restarted: the mover drops every session and job.
@@ -48,10 +49,16 @@ class SessionUp(Message, frozen=True):
 
 
 class SessionDown(Message, frozen=True):
-    """The session is over; every job in it that was not reported is off. ``reason`` is for the log."""
+    """The session is over; every job in it that was not reported is off. ``reason`` is for the log.
+
+    ``verified`` holds, for each unfinished expected job, the indices of the blocks that stand verified at its temporary
+    path, those of ExpectFile's ``have`` included. They are not fsynced: what a resume after a power failure relies on
+    must be verified again.
+    """
 
     session: int
     reason: str
+    verified: dict[int, list[int]] = {}
 
 
 class Received(Message, frozen=True):
@@ -62,12 +69,16 @@ class Received(Message, frozen=True):
 
 
 class ReceiveFailed(Message, frozen=True):
-    """``code``: ``disk`` (``detail`` says errno), ``verify``, ``source`` (the sender could not read what was agreed)."""
+    """``code``: ``disk`` (``detail`` says errno), ``verify``, ``source`` (the sender could not read what was agreed).
+
+    ``verified``: as in SessionDown, for this job. The job is over; the temporary file is kept.
+    """
 
     session: int
     job: int
     code: str
     detail: str = ""
+    verified: list[int] = []
 
 
 class Sent(Message, frozen=True):
@@ -130,7 +141,11 @@ class CloseSession(Message, frozen=True):
 
 
 class SendFile(Message, frozen=True):
-    """Send these byte ranges of a file. ``size`` and ``mtime_ns`` must still be true of it."""
+    """Send these byte ranges of a file. ``size`` and ``mtime_ns`` must still be true of it.
+
+    A range is (offset, length), on block boundaries or up to the end of the file. Ranges do not overlap. No range at
+    all is a file of which the receiver has every block, or that is empty: the source is still checked.
+    """
 
     session: int
     job: int

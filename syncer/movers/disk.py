@@ -1,0 +1,152 @@
+"""The receiving side's files: temporary files that fill block by block, made durable by many threads at once.
+
+One fsync at a time gives some 760 files a second, 32 at once give ten times that: the kernel joins their commits.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from blake3 import blake3
+
+from syncer.core.records import DIGEST_SIZE
+from syncer.errors import WireError
+
+FSYNC_THREADS = 24
+MAX_QUEUED_BYTES = 64 * 1024 * 1024
+"""What may wait in memory for the disk; more stops the receiver, and so the sender."""
+
+
+class VerifyFailed(Exception):
+    """A block's content is not what its digest says."""
+
+
+class ExpectedFile:
+    """One job of the receiving side. Used by one thread at a time."""
+
+    def __init__(self, job: int, temp_path: bytes, size: int, block_size: int, blocks: bytes, have: list[int]) -> None:
+        if len(blocks) % DIGEST_SIZE:
+            raise WireError(f"job {job}: {len(blocks)} bytes of digests")
+        self.job = job
+        self.temp_path = temp_path
+        self.size = size
+        self.block_size = block_size
+        self._digests = blocks
+        self.block_count = len(blocks) // DIGEST_SIZE
+        if size and (block_size <= 0 or self.block_count != -(-size // block_size)):
+            raise WireError(f"job {job}: {self.block_count} blocks of {block_size} bytes for {size} bytes")
+        self.verified = set(have)
+        self._fd: int | None = None
+        self._hasher = blake3()
+        self._block: int | None = None
+        self._at = 0
+
+    @property
+    def complete(self) -> bool:
+        return len(self.verified) >= self.block_count
+
+    @property
+    def whole_in_one(self) -> bool:
+        """Nothing is there yet and one block is all: the data can be written and made durable in one go."""
+        return self.block_count == 1 and not self.verified and self._fd is None
+
+    def check_whole(self, offset: int, data: bytes | memoryview) -> bool:
+        """Whether ``data`` is the entire, right content of a file of one block."""
+        return offset == 0 and len(data) == self.size and blake3(data).digest() == self._digests
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Write what arrived. Raises OSError, VerifyFailed, WireError."""
+        if self._fd is None:
+            self._fd = os.open(self.temp_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            os.ftruncate(self._fd, self.size)
+        if offset + len(data) > self.size:
+            raise WireError(f"job {self.job}: data beyond the end of the file")
+        _pwrite_all(self._fd, data, offset)
+        while len(data):
+            if self._block is None:
+                if offset % self.block_size:
+                    raise WireError(f"job {self.job}: a block begins at {offset}")
+                self._block, self._at = offset // self.block_size, offset
+                self._hasher = blake3()
+            if offset != self._at:
+                raise WireError(f"job {self.job}: data for {offset} where {self._at} was due")
+            end = min((self._block + 1) * self.block_size, self.size)
+            part = data[: end - offset]
+            self._hasher.update(part)
+            self._at = offset = offset + len(part)
+            data = data[len(part) :]
+            if self._at == end:
+                self._finish_block(self._block)
+
+    def _finish_block(self, block: int) -> None:
+        self._block = None
+        if self._hasher.digest() != self._digests[block * DIGEST_SIZE : (block + 1) * DIGEST_SIZE]:
+            raise VerifyFailed(f"block {block} is not what was agreed")
+        self.verified.add(block)
+
+    def write_whole(self, data: bytes) -> None:
+        """Write the entire content and make it durable. Raises OSError."""
+        fd = os.open(self.temp_path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            os.ftruncate(fd, 0)
+            _pwrite_all(fd, memoryview(data), 0)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        self.verified.add(0)
+
+    def make_durable(self) -> None:
+        """Fsync what was written, and close. Makes the file if nothing had to be written. Raises OSError."""
+        fd, self._fd = self._fd, None
+        if fd is None:
+            fd = os.open(self.temp_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            os.ftruncate(fd, self.size)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def close(self) -> None:
+        """Leave the partial file as it is."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
+
+
+class DiskPool:
+    """Runs writes and fsyncs of finished files; bounds the bytes that wait for it."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(FSYNC_THREADS, thread_name_prefix="disk")
+        self._room = threading.Condition()
+        self._queued = 0
+
+    def submit(self, size: int, task: Callable[[], None]) -> None:
+        """Run ``task`` on a thread; waits while too many bytes are queued. ``task`` must not raise."""
+        with self._room:
+            while self._queued and self._queued + size > MAX_QUEUED_BYTES:
+                self._room.wait()
+            self._queued += size
+        self._threads.submit(self._run, size, task)
+
+    def _run(self, size: int, task: Callable[[], None]) -> None:
+        try:
+            task()
+        finally:
+            with self._room:
+                self._queued -= size
+                self._room.notify_all()
+
+    def close(self) -> None:
+        """Finish what was submitted."""
+        self._threads.shutdown(wait=True)
+
+
+def _pwrite_all(fd: int, data: memoryview, offset: int) -> None:
+    while len(data):
+        written = os.pwrite(fd, data, offset)
+        data = data[written:]
+        offset += written
