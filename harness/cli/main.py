@@ -11,7 +11,20 @@ from typer.exceptions import Abort, TyperException
 
 from harness.errors import ExitCode, LonghaulError
 
-COMMANDS: tuple[str, ...] = ("doctor", "test", "validate", "graph", "schema")
+COMMANDS: tuple[str, ...] = (
+    "doctor",
+    "test",
+    "validate",
+    "graph",
+    "schema",
+    "up",
+    "down",
+    "status",
+    "exec",
+    "shell",
+    "link",
+    "measure",
+)
 """Modules of this package, in the order of ``--help``; each has ``register(app)``."""
 
 

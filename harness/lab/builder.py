@@ -172,4 +172,4 @@ class LabBuilder:
             try:
                 undo_all(self._paths, self._ledger)
             except LonghaulError as error:
-                failure.add_note(f"and the undo failed: {error}")
+                raise LabError(f"{failure or 'interrupted'}; and then: {error}", hint=error.hint) from failure

@@ -17,6 +17,7 @@ from harness.lab.links import (
     LoggedChange,
     with_base,
     with_holder,
+    with_state,
     without_holder,
 )
 from harness.lab.state import LabPaths, read_state, resolve_state_root
@@ -141,7 +142,7 @@ class Lab:
 
     def restore(self, reason: str = "restored to the topology") -> list[WanChange]:
         """Set every link back to what the topology says, and end every hold."""
-        return self._apply({link: lambda _, state=state: state for link, state in self._links.initial.items()}, reason)
+        return self._apply({link: with_state(state) for link, state in self._links.initial.items()}, reason)
 
     def changes(self) -> tuple[LoggedChange, ...]:
         """Every change since the lab came up, by whichever process."""

@@ -125,3 +125,8 @@ def with_holder(holder: str) -> Callable[[LinkState], LinkState]:
 def without_holder(holder: str) -> Callable[[LinkState], LinkState]:
     """Takes the holder's cut away; the link stays cut off while another holds it."""
     return lambda state: state.model_copy(update={"holders": state.holders - {holder}})
+
+
+def with_state(state: LinkState) -> Callable[[LinkState], LinkState]:
+    """Sets base and holders."""
+    return lambda _: state

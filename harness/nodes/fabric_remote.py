@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
+import select
 import shlex
 import signal as signals
 import socket
@@ -11,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from fabric import Config, Connection
 from fabric.runners import Remote as FabricRunner
@@ -30,6 +32,10 @@ _BYTES = "latin-1"
 """Maps bytes to text one to one: Fabric's streams are text, a node's are bytes."""
 
 _TAIL = 2000
+_INPUT_CHECK_S = 0.2
+"""How long a command that ended may wait for a terminal or pipe that says nothing more."""
+
+_MARK = "LONGHAUL_COMMAND"
 
 # Paramiko logs a stack trace for every connection that a killed node drops; the caller gets the error anyway.
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)
@@ -53,11 +59,27 @@ class _Runner(FabricRunner):  # type: ignore[misc]
 
     def handle_stdin(self, input_: Any, output: Any, echo: bool = False) -> None:
         try:
-            self.channel.sendall(input_.encode("utf-8", "surrogateescape"))
+            if isinstance(input_, str):
+                self.channel.sendall(input_.encode("utf-8", "surrogateescape"))
+            else:
+                self._forward(input_.fileno())
             self.channel.shutdown_write()
         except OSError:
             # The command ended, or closed its input, without reading all of it: its own affair.
             return
+
+    def _forward(self, descriptor: int) -> None:
+        while not self.program_finished.is_set():
+            ready, _, _ = select.select([descriptor], [], [], _INPUT_CHECK_S)
+            if ready:
+                data = os.read(descriptor, self.read_chunk_size)
+                if not data:
+                    return
+                self.channel.sendall(data)
+
+    def write_our_output(self, stream: Any, string: str) -> None:
+        stream.write(string.encode(_BYTES))
+        stream.flush()
 
     def send_start_message(self, command: str) -> None:
         self.channel.exec_command(command.encode("utf-8", "surrogateescape"))
@@ -108,6 +130,26 @@ class FabricRemote:
             what = f"{self._site}: {shlex.join(argv)} ended with {exit_code} after {seconds:.1f} s"
             raise NodeError(what + _streams(stdout, stderr))
         return Completed(argv=tuple(argv), exit_code=exit_code, stdout=stdout, stderr=stderr, seconds=seconds)
+
+    def stream(self, argv: Sequence[str], *, stdin: BinaryIO | None, stdout: BinaryIO, stderr: BinaryIO) -> int:
+        """Run without a deadline, streams passed through as they come; the exit code. ``stdin`` needs a descriptor.
+
+        When interrupted, the command is killed before the interrupt goes on.
+        """
+        mark = secrets.token_hex(8)
+        command = _bounded(argv, 0, env={_MARK: mark}, cwd=self._home, has_stdin=stdin is not None)
+        try:
+            result = self._connected().run(
+                command, warn=True, in_stream=stdin or False, out_stream=stdout, err_stream=stderr, encoding=_BYTES
+            )
+        except KeyboardInterrupt:
+            self._kill_marked(mark)
+            raise
+        except (SSHException, ThreadException, OSError, EOFError) as error:
+            raise NodeError(f"{self._site}: lost the node while it ran {shlex.join(argv)}: {error}") from error
+        if result.exited < 0:
+            raise NodeError(f"{self._site}: the connection ended while {shlex.join(argv)} ran")
+        return int(result.exited)
 
     def start(
         self, name: str, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None
@@ -187,6 +229,10 @@ class FabricRemote:
         if result.exited < 0:
             raise NodeError(f"{self._site}: the connection ended while {shlex.join(argv)} ran")
         return result.exited, _text(result.stdout), _text(result.stderr)
+
+    def _kill_marked(self, mark: str) -> None:
+        found = f"grep -lzsxF {_MARK}={mark} /proc/[0-9]*/environ"
+        self.run(["sh", "-c", f"for file in $({found}); do kill -s KILL $(basename $(dirname $file)); done; true"])
 
     def _timed_out(self, argv: Sequence[str], timeout_s: float, stdout: str, stderr: str) -> RemoteTimeout:
         return RemoteTimeout(

@@ -13,6 +13,7 @@ from pydantic import Field
 from harness.model.base import Value
 from harness.model.topology import Topology
 
+LAB_ID_PATTERN = r"^[a-z0-9]{1,6}$"
 LAB_SLOTS = 64
 MAX_SITES = 127
 BENCHMARK_RANGE = IPv4Network("198.18.0.0/15")
@@ -41,7 +42,7 @@ class SitePlan(Value):
 class LabPlan(Value):
     """Where everything in a lab goes. ``slot`` is unique among the labs that are up on this host."""
 
-    lab_id: str = Field(pattern=r"^[a-z0-9]{1,6}$")
+    lab_id: str = Field(pattern=LAB_ID_PATTERN)
     slot: int = Field(ge=0, lt=LAB_SLOTS)
     topology: Topology
     sites: tuple[SitePlan, ...]

@@ -1,6 +1,7 @@
 """Which outages of a timeline are in force at a time, and when that changes next. Pure.
 
-Times are in seconds from the timeline's start. An outage is in force from ``at_s`` until ``at_s + duration_s``, its end excluded, and again every ``every_s``.
+Times are in seconds from the timeline's start. An outage is in force from ``at_s`` until ``at_s + duration_s``, its end
+excluded, and again every ``every_s``.
 """
 
 from __future__ import annotations

@@ -1,0 +1,60 @@
+"""``longhaul status``: which labs there are, and how they are."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import typer
+
+from harness.cli.lab_choice import JsonOption
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("status")(status)
+
+
+def status(as_json: JsonOption = False) -> int:
+    """Show every lab of this host: its sites, its WAN, and the links that differ from its topology now.
+
+    Examples:
+
+        longhaul status
+
+        longhaul status --json | jq '.labs[].sites[] | select(.alive | not)'
+    """
+    from harness.lab.status import describe_labs
+
+    labs = describe_labs()
+    if as_json:
+        print(json.dumps({"labs": labs}, indent=2))
+        return 0
+    if not labs:
+        print("no lab is up; bring one up with `longhaul up four-sites`")
+    for lab in labs:
+        _tell(lab)
+    return 0
+
+
+def _tell(lab: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if lab["state"] == "unfinished":
+        console.print(f"[b]{lab['lab']}[/b]  [yellow]unfinished[/yellow]: {lab['reason']}")
+        return
+    mark = "[green]up[/green]" if lab["state"] == "up" else f"[bold red]broken[/bold red]: {lab['reason']}"
+    console.print(f"[b]{lab['lab']}[/b]  {mark}  {lab['topology']}, WAN core: {lab['placement']}, since {lab['since']}")
+    table = Table(box=None, padding=(0, 2, 0, 2))
+    for heading in ("site", "WAN address", "management", "node"):
+        table.add_column(heading, header_style="dim")
+    for site in lab["sites"]:
+        alive = "alive" if site["alive"] else "[bold red]dead[/bold red]"
+        table.add_row(site["site"], site["wan_address"], site["management_address"], alive)
+    console.print(table)
+    for link in lab["changed_links"]:
+        console.print(
+            f"  changed: {link['link']}  {link['now']}  [dim](topology: {link['topology']})[/dim]", highlight=False
+        )
