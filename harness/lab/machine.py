@@ -93,34 +93,42 @@ def _core_placements() -> Iterator[Finding]:
     from harness.wan.placement import host_report
 
     host = host_report()
+    netns, vm = host.netns_core, host.vm_core
     yield Finding(
-        subject="netem in this kernel",
-        state="ok" if host.netns_usable else "limit",
-        found="yes: the WAN core can be a namespace" if host.netns_usable else host.netns_reason,
-        cost=""
-        if host.netns_usable
-        else "the WAN core runs in a micro-VM: at most about 1 Gbit/s in all, a few s to boot",
-        remedy="" if host.netns_usable else "modprobe sch_netem, or boot a kernel with CONFIG_NET_SCH_NETEM",
+        subject="qdiscs in this kernel",
+        state="limit" if netns else "ok",
+        found=netns or "netem, htb and u32: the WAN core can be a namespace",
+        cost="the WAN core runs in a micro-VM: about 1 Gbit/s in all, seconds to boot" if netns else "",
+        remedy="modprobe sch_netem, or boot a kernel with CONFIG_NET_SCH_NETEM" if netns else "",
     )
     yield Finding(
         subject="micro-VM core",
-        state="ok" if host.vm_usable else ("limit" if host.netns_usable else "lack"),
-        found="usable" if host.vm_usable else host.vm_reason,
-        cost=""
-        if host.vm_usable
-        else "the WAN core has only the namespace placement"
-        if host.netns_usable
-        else "no WAN",
-        remedy="" if host.vm_usable else "apt-get install qemu-system-x86 mmdebstrap; load the tun module",
+        state="ok" if not vm else "lack" if netns else "limit",
+        found=vm or ("usable" if not host.image else f"usable; its image is {host.image}"),
+        cost="" if not vm else "no WAN at all" if netns else "only the namespace placement",
+        remedy="apt-get install qemu-system-x86 mmdebstrap; modprobe tun" if vm else "",
     )
-    yield Finding(
+    yield _kvm()
+
+
+def _kvm() -> Finding:
+    from harness.wan.image import find_image
+    from harness.wan.machine import choose_accelerator
+
+    image = find_image()
+    if not Path("/dev/kvm").exists():
+        found, works = "there is no /dev/kvm", False
+    elif image is None:
+        found, works = "/dev/kvm exists; the proof by a boot waits for the image (longhaul image)", False
+    else:
+        works = choose_accelerator(image) == "kvm"
+        found = "a kernel boots under it" if works else "/dev/kvm exists, but a kernel did not boot under it"
+    return Finding(
         subject="KVM",
-        state="ok" if host.kvm_usable else "limit",
-        found="usable (proven by a boot)" if host.kvm_usable else host.kvm_reason,
-        cost="" if host.kvm_usable else "the micro-VM is emulated: more CPU for each packet",
-        remedy=""
-        if host.kvm_usable
-        else "enable virtualisation, or nesting in the outer hypervisor; netem in the host needs neither",
+        state="ok" if works else "limit",
+        found=found,
+        cost="" if works else "a micro-VM core is emulated: more CPU for each packet",
+        remedy="" if works else "enable virtualisation, or nesting in the outer hypervisor",
     )
 
 
