@@ -29,8 +29,12 @@ _NAME_MAX = 255
 
 
 class _Mark(NamedTuple):
-    """``incoming``: inode of the new thing that takes the old one's place; 0 where the old one is to go for good."""
+    """``incoming``: inode of the new thing that takes the old one's place; 0 where the old one is to go for good.
 
+    ``path``: where the old one belongs if it must not be dropped. ``keep``: it must not, whatever it is.
+    """
+
+    keep: bool
     incoming: int
     device: int
     inode: int
@@ -39,13 +43,13 @@ class _Mark(NamedTuple):
     path: bytes
 
     def pack(self) -> bytes:
-        return b"%d:%d:%d:%d:%d:" % self[:5] + self.path
+        return b"%d:%d:%d:%d:%d:%d:" % self[:6] + self.path
 
     @classmethod
     def unpack(cls, packed: bytes) -> _Mark:
-        *numbers, path = packed.split(b":", 5)
-        incoming, device, inode, size, mtime_ns = map(int, numbers)
-        return cls(incoming, device, inode, size, mtime_ns, path)
+        *numbers, path = packed.split(b":", 6)
+        keep, incoming, device, inode, size, mtime_ns = map(int, numbers)
+        return cls(bool(keep), incoming, device, inode, size, mtime_ns, path)
 
 
 def is_expected(status: os.stat_result, expected: Fingerprint, *, moved: bool = False) -> bool:
@@ -66,21 +70,25 @@ class AsideStore:
         self._root = root
         self._fd = root.temporary_fd
 
-    def replace(self, temp: bytes, parent: int, name: bytes, path: bytes, expected: Fingerprint) -> None:
-        """Exchanges ``temp`` for what stands at ``name`` in ``parent``, and drops that if it was ``expected``.
+    def replace(
+        self, temp: bytes, parent: int, name: bytes, path: bytes, expected: Fingerprint, keep_as: bytes | None
+    ) -> None:
+        """Exchanges ``temp`` for what stands at ``name`` in ``parent``.
+
+        If that was ``expected``, it is dropped, or moved to the free path ``keep_as``.
 
         Raises DestinationChanged otherwise, with the tree and ``temp`` as they were.
         """
-        self._check_in_place(parent, name, path, expected)
+        self._check_in_place(parent, name, path, expected, may_be_full=keep_as is not None)
         incoming = os.stat(temp, dir_fd=self._fd, follow_symlinks=False).st_ino
-        with self._marked(incoming, path, expected) as aside:
+        with self._marked(incoming, keep_as or path, expected, keep=keep_as is not None) as aside:
             os.rename(temp, aside, src_dir_fd=self._fd, dst_dir_fd=self._fd)
             try:
                 exchange(self._fd, aside, parent, name)
             except OSError:
                 os.rename(aside, temp, src_dir_fd=self._fd, dst_dir_fd=self._fd)
                 raise
-            if not self._drop_expected(aside, expected):
+            if not (self._is_still(aside, expected) and (self._keep(aside, keep_as) if keep_as else self._drop(aside))):
                 self._undo(aside, temp, incoming, parent, name, path)
                 raise _changed(path)
 
@@ -90,9 +98,9 @@ class AsideStore:
         Raises DestinationChanged otherwise, with the tree as it was.
         """
         self._check_in_place(parent, name, path, expected)
-        with self._marked(0, path, expected) as aside:
+        with self._marked(0, path, expected, keep=False) as aside:
             os.rename(name, aside, src_dir_fd=parent, dst_dir_fd=self._fd)
-            if not self._drop_expected(aside, expected):
+            if not (self._is_still(aside, expected) and self._drop(aside)):
                 self._put_back(aside, path)
                 raise _changed(path)
 
@@ -110,10 +118,10 @@ class AsideStore:
         return put_back
 
     @contextmanager
-    def _marked(self, incoming: int, path: bytes, expected: Fingerprint) -> Iterator[bytes]:
+    def _marked(self, incoming: int, path: bytes, expected: Fingerprint, *, keep: bool) -> Iterator[bytes]:
         """Yields the name to move to. The marker goes when nothing is left under that name."""
         aside = _ASIDE + secrets.token_hex(8).encode()
-        mark = _Mark(incoming, expected.device, expected.inode, expected.size, expected.mtime_ns, path)
+        mark = _Mark(keep, incoming, expected.device, expected.inode, expected.size, expected.mtime_ns, path)
         os.symlink(mark.pack(), aside + _MARK, dir_fd=self._fd)
         try:
             yield aside
@@ -136,26 +144,38 @@ class AsideStore:
         exchange(self._fd, aside, parent, name)
         self._put_back(aside, path)
 
-    def _check_in_place(self, parent: int, name: bytes, path: bytes, expected: Fingerprint) -> None:
+    def _check_in_place(
+        self, parent: int, name: bytes, path: bytes, expected: Fingerprint, *, may_be_full: bool = False
+    ) -> None:
         """Refuses early, so that a reader does not see a change that is taken back at once."""
         status = os.stat(name, dir_fd=parent, follow_symlinks=False)
         if not is_expected(status, expected):
             raise _changed(path)
         if stat.S_ISREG(status.st_mode) and has_writers(parent, name):
             raise DestinationChanged(f"{os.fsdecode(path)!r} is open for writing")
-        if stat.S_ISDIR(status.st_mode) and not _is_empty(parent, name):
+        if stat.S_ISDIR(status.st_mode) and not may_be_full and not _is_empty(parent, name):
             raise DestinationChanged(f"the directory {os.fsdecode(path)!r} is not empty")
 
-    def _drop_expected(self, aside: bytes, expected: Fingerprint) -> bool:
-        """Whether it was as expected and is gone now. Writers first: one that has just closed shows in the status."""
+    def _is_still(self, aside: bytes, expected: Fingerprint) -> bool:
+        """Whether what was moved out is as expected, and nobody is about to change it."""
         status = os.stat(aside, dir_fd=self._fd, follow_symlinks=False)
         if stat.S_ISREG(status.st_mode):
+            # writers first: one that has just closed the file shows in its status
             if has_writers(self._fd, aside):
                 return False
             status = os.stat(aside, dir_fd=self._fd, follow_symlinks=False)
-        return is_expected(status, expected, moved=True) and self._drop(aside)
+        return is_expected(status, expected, moved=True)
+
+    def _keep(self, aside: bytes, path: bytes) -> bool:
+        try:
+            with self._root.parent(path) as (parent, name):
+                rename_new(self._fd, aside, parent, name)
+        except (FileExistsError, FileNotFoundError, NotADirectoryError):
+            return False
+        return True
 
     def _drop(self, aside: bytes) -> bool:
+        """Whether it is gone; a directory that is not empty after all stays."""
         try:
             remove_any(self._fd, aside)
         except OSError as error:
@@ -166,13 +186,14 @@ class AsideStore:
 
     def _is_superfluous(self, aside: bytes, mark: _Mark | None) -> bool:
         """Whether this is ours, or the version that a finished exchange was meant to replace; if so it is gone now."""
-        if mark is None or not mark.incoming:
+        if mark is None:
             return False
         status = os.stat(aside, dir_fd=self._fd, follow_symlinks=False)
         found = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
         known = (mark.device, mark.inode, mark.size, mark.mtime_ns)
         is_replaced = found == known or (stat.S_ISDIR(status.st_mode) and found[:2] == known[:2])
-        return (status.st_ino == mark.incoming or is_replaced) and self._drop(aside)
+        is_ours = status.st_ino == mark.incoming
+        return (is_ours or (is_replaced and bool(mark.incoming) and not mark.keep)) and self._drop(aside)
 
     def _put_back(self, aside: bytes, path: bytes) -> bytes:
         """Moves it to ``path``, or beside it if something stands there, or as near above as there is a directory."""

@@ -37,6 +37,8 @@ class Installer:
     ``expected`` is always the fingerprint that the index has for what stands at the path; None: nothing may stand
     there. Of a directory only device, inode and mode are compared (and it must be empty to go).
     Returned fingerprints describe what was installed, to be recorded in the index: a later write by a user differs.
+    ``keep_as``: a free path to which what is replaced is moved instead of being dropped (a conflict copy). Record it
+    without a fingerprint, so that the next scan reads it.
 
     All methods raise:
         DestinationChanged: what stands there is not ``expected``, a writer has it open, or a parent is missing or is
@@ -52,7 +54,9 @@ class Installer:
         self._lock = threading.Lock()
         self._unflushed: set[bytes] = set()
 
-    def install_file(self, temp: bytes, entry: Entry, expected: Fingerprint | None) -> Fingerprint:
+    def install_file(
+        self, temp: bytes, entry: Entry, expected: Fingerprint | None, *, keep_as: bytes | None = None
+    ) -> Fingerprint:
         """Puts the finished file ``temp`` at ``entry.path`` with the entry's mode and mtime.
 
         ``temp`` is a name in the temporary directory, verified and fsynced. What stands at the path (of any kind) is
@@ -72,11 +76,13 @@ class Installer:
                     raise SourceChanged(f"the temporary file for {os.fsdecode(entry.path)!r} is not complete")
                 os.fchmod(fd, entry.mode)
                 os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
-                return self._place(temp, fd, entry.path, expected)
+                return self._place(temp, fd, entry.path, expected, keep_as)
             finally:
                 os.close(fd)
 
-    def make_directory(self, entry: Entry, expected: Fingerprint | None = None) -> Fingerprint:
+    def make_directory(
+        self, entry: Entry, expected: Fingerprint | None = None, *, keep_as: bytes | None = None
+    ) -> Fingerprint:
         """Makes an empty directory. For a new mode of an existing directory use ``set_metadata``."""
         name = staged_name()
         with changing(entry.path), self._staged(name):
@@ -85,20 +91,22 @@ class Installer:
             try:
                 # moving a directory rewrites its "..", for which its owner needs write permission
                 os.fchmod(fd, entry.mode | stat.S_IWUSR)
-                self._place(name, fd, entry.path, expected)
+                self._place(name, fd, entry.path, expected, keep_as)
                 os.fchmod(fd, entry.mode)
                 return fingerprint_of(os.fstat(fd))
             finally:
                 os.close(fd)
 
-    def make_symlink(self, entry: Entry, expected: Fingerprint | None = None) -> Fingerprint:
+    def make_symlink(
+        self, entry: Entry, expected: Fingerprint | None = None, *, keep_as: bytes | None = None
+    ) -> Fingerprint:
         """Makes a symlink to ``entry.target``, which is never looked at."""
         name = staged_name()
         with changing(entry.path), self._staged(name):
             os.symlink(entry.target, name, dir_fd=self._temporary)
             fd = os.open(name, _NAME_ONLY, dir_fd=self._temporary)
             try:
-                return self._place(name, fd, entry.path, expected)
+                return self._place(name, fd, entry.path, expected, keep_as)
             finally:
                 os.close(fd)
 
@@ -115,8 +123,8 @@ class Installer:
     def rename_aside(self, path: bytes, new_path: bytes, expected: Fingerprint) -> Fingerprint:
         """Moves within the tree, never onto something. Returns the fingerprint at ``new_path``.
 
-        For a moment nothing stands at ``path``: where a new version is to be put there, use ``copy_local`` and two
-        ``install_file`` instead. A writer that has the file open goes on writing to it under its new name.
+        For a moment nothing stands at ``path``: where a new version is to be put there, use ``keep_as`` instead.
+        A writer that has the file open goes on writing to it under its new name.
         """
         with self._parent(path) as (parent, name), self._parent(new_path) as (new_parent, new_name):
             if not is_expected(os.stat(name, dir_fd=parent, follow_symlinks=False), expected):
@@ -223,14 +231,18 @@ class Installer:
         self.flush()
         return put_back
 
-    def _place(self, name: bytes, fd: int, path: bytes, expected: Fingerprint | None) -> Fingerprint:
+    def _place(
+        self, name: bytes, fd: int, path: bytes, expected: Fingerprint | None, keep_as: bytes | None
+    ) -> Fingerprint:
         """Moves ``name``, of which ``fd`` is open, from the temporary directory into the tree."""
         before = fingerprint_of(os.fstat(fd))
         with self._parent(path) as (parent, last):
             if expected is None:
                 rename_new(self._temporary, name, parent, last)
             else:
-                self._aside.replace(name, parent, last, path, expected)
+                self._aside.replace(name, parent, last, path, expected, keep_as)
+        if keep_as is not None:
+            self._touch(_parent_of(keep_as))
         after = fingerprint_of(os.fstat(fd))
         written_meanwhile = (before.size, before.mtime_ns, before.mode) != (after.size, after.mtime_ns, after.mode)
         # the rename sets the change time; but a user's write in this instant must differ from what is recorded

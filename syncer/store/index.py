@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import apsw
 import msgspec
 
+from syncer.core.ports import Progress
 from syncer.core.records import Content, Entry, Fingerprint
 from syncer.errors import DiskFull, StoreError
 
@@ -65,18 +66,6 @@ class StoredEntry(NamedTuple):
     seq: int
     entry: Entry
     fingerprint: Fingerprint | None
-
-
-class PeerState(NamedTuple):
-    """What this site and one peer have told each other.
-
-    ``epoch``: of the peer's index, to which ``received_seq`` belongs (0: never heard). ``received_seq``: the last of
-    the peer's sequence numbers that is merged here. ``acked_seq``: the last of ours that the peer has confirmed.
-    """
-
-    epoch: int = 0
-    received_seq: int = 0
-    acked_seq: int = 0
 
 
 class Counts(NamedTuple):
@@ -172,7 +161,7 @@ class Index:
         self,
         items: Sequence[tuple[Entry, Fingerprint | None]],
         *,
-        peer_progress: Mapping[str, PeerState] | None = None,
+        peer_progress: Mapping[str, Progress] | None = None,
     ) -> int:
         """Records all items and the peers' progress in one durable transaction: all or nothing, also in a crash.
 
@@ -214,12 +203,12 @@ class Index:
 
     # peers
 
-    def peer(self, site: str) -> PeerState:
+    def peer(self, site: str) -> Progress:
         """Progress with ``site``; all zero for a site never heard of."""
         rows = self._rows("SELECT epoch, received_seq, acked_seq FROM peer WHERE site = ?", (site,))
-        return PeerState(int.from_bytes(rows[0][0]), *rows[0][1:]) if rows else PeerState()
+        return Progress(int.from_bytes(rows[0][0]), *rows[0][1:]) if rows else Progress()
 
-    def set_peer(self, site: str, state: PeerState) -> None:
+    def set_peer(self, site: str, state: Progress) -> None:
         """Records progress with ``site``, durably."""
         with self._guard():
             self._write_peer(site, state)
@@ -329,7 +318,7 @@ class Index:
         ((value,),) = self._rows(sql)
         return value
 
-    def _write_peer(self, site: str, state: PeerState) -> None:
+    def _write_peer(self, site: str, state: Progress) -> None:
         self._db.execute(
             "INSERT OR REPLACE INTO peer (site, epoch, received_seq, acked_seq) VALUES (?, ?, ?, ?)",
             (site, state.epoch.to_bytes(8), state.received_seq, state.acked_seq),
