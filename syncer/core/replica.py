@@ -35,7 +35,7 @@ from syncer.core.reconcile import (
     seen,
 )
 from syncer.core.records import Entry, Fingerprint, Kind
-from syncer.core.version_vector import advance
+from syncer.core.version_vector import advance, join
 
 DELTA_BYTES = 1 << 20
 """Of block lists in one delta; a delta has at least one entry."""
@@ -52,6 +52,7 @@ class Replica:
         self.needs: dict[bytes, Need] = {}
         self._commands: list[Command] = []
         self._staged: dict[bytes, tuple[Entry, Fingerprint | None]] = {}
+        self._asides: dict[bytes, Need] = {}
         self._refreshed: dict[bytes, Fingerprint | None] = {}
         self._unsaved: set[Peer] = set()
         self._progress_is_due = False
@@ -210,12 +211,18 @@ class Replica:
         looked at again instead: what the scan saw of them may be older than what the index knows."""
         for state in sorted(states, key=_children_leave_first):
             need = self.needs.get(state.path)
-            if need is not None and need.state is State.APPLYING:
-                need.recheck = True
+            if (busy := self._busy(state.path, need)) is not None:
+                busy.recheck = True
             elif self._touched.get(state.path, -1) > mark:
                 self._commands.append(Rescan(path=state.path))
             else:
                 self._observe(state, need)
+
+    def _busy(self, path: bytes, need: Need | None) -> Need | None:
+        """The need that is changing ``path`` on disk at this moment."""
+        if need is not None and need.state is State.APPLYING:
+            return need
+        return self._asides.get(path)
 
     def _observe(self, state: LocalState, need: Need | None) -> None:
         known = self._entry(state.path)
@@ -252,8 +259,10 @@ class Replica:
         need = self._end_apply(path)
         assert need.target is not None
         if need.aside is not None:
+            there = self._entry(need.aside.path)
+            vector = need.aside.vector if there is None else join(there.vector, need.aside.vector)
             self._touch(need.aside.path)
-            self._stage(need.aside, aside)
+            self._stage(replace(need.aside, vector=vector), aside)
             other = self.needs.get(need.aside.path)
             if other is not None and other.state is not State.APPLYING:
                 self._plan(other)
@@ -277,6 +286,8 @@ class Replica:
     def _end_apply(self, path: bytes) -> Need:
         need = self.needs[path]
         self._touch(path)
+        if need.aside is not None:
+            self._asides.pop(need.aside.path, None)
         need.state = State.IDLE
         return need
 
@@ -293,6 +304,8 @@ class Replica:
         if need.recheck:
             need.recheck = False
             self._commands.append(Rescan(path=need.path))
+            if need.aside is not None:
+                self._commands.append(Rescan(path=need.aside.path))
         self._plan(need)
         self._woken_by(target)
 
@@ -376,6 +389,8 @@ class Replica:
             source = Source.TEMPORARY if need.state is State.FETCHED else Source.LOCAL
         need.state = State.APPLYING
         need.aside = self._conflict_copy(local) if need.displaced and local is not None else None
+        if need.aside is not None:
+            self._asides[need.aside.path] = need
         self._waiting_for_children.discard(need.path)
         self._commands.append(
             Apply(
@@ -393,6 +408,8 @@ class Replica:
         """The record under which ``loser`` is kept; None when it is kept already (or its copy was deleted since)."""
         for digits in (8, 16, 64):
             copy = conflict_copy(loser, conflict_path(loser, digits=digits))
+            if copy.path in self._asides:
+                continue
             there = self._entry(copy.path)
             if there is None:
                 return copy

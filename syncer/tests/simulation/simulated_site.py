@@ -152,6 +152,8 @@ class Disk:
         if known != (there is not None) or not self.has_parent(path):
             raise Refused
         if there is not None and there.kind is Kind.DIRECTORY:
+            if command.fingerprint is None or command.fingerprint.inode != there.inode:
+                raise Refused
             if (entry.deleted or entry.kind is not Kind.DIRECTORY) and self.inside(path):
                 raise Refused
         elif there is not None and there.fingerprint != command.fingerprint:

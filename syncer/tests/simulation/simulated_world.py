@@ -188,10 +188,10 @@ class World:
     def scan(self, name: str) -> None:
         site = self.sites[name]
         mark = site.replica.mark()
-        states = site.disk.states(site.index)
+        seen = Disk(dict(site.disk.tree))
 
         def report() -> None:
-            site.replica.observed(states, mark)
+            site.replica.observed(seen.states(site.index), mark)
             site.replica.release(mark)
             self.flush(name)
 
