@@ -25,6 +25,7 @@ class WanControl:
         self._made: list[WanChange] = []
         self._holds: set[tuple[str, str]] = set()
         self._timers: list[threading.Timer] = []
+        self._swallowed: dict[str, int] = {}
         self._failure: LonghaulError | None = None
         lab.on_change = self._note
 
@@ -32,9 +33,9 @@ class WanControl:
         """The changes of the run, the timeline's included, from a mark on (a count of changes)."""
         return tuple(self._made[mark:])
 
-    def lost_packets(self) -> int:
-        """Packets that the core dropped by loss on the run's links since the lab came up."""
-        ends = self._ends()
+    def lost_packets(self, site: str | None = None) -> int:
+        """Packets dropped by loss or a cut since the lab came up, on all of the run's links or those of a site."""
+        ends = self._ends() if site is None else set(self._links_of(site))
         return sum(link.dropped_loss for link in self._lab.counters() if (link.source, link.destination) in ends)
 
     def edit_all(self, edit: Callable[[Impairment], Impairment], reason: str) -> None:
@@ -57,9 +58,9 @@ class WanControl:
     def schedule_outage(self, site: str, after_s: float, duration_s: float) -> None:
         """Cut a site off ``after_s`` from now and let it go ``duration_s`` later, while the test goes on."""
         begin_s = self._recorder.now() + after_s
-        self._at(begin_s, lambda: self._hold(site, "handover", f"handover of {site}", begin_s))
         end_s = begin_s + duration_s
-        self._at(end_s, lambda: self._let_go(site, "handover", f"end of the handover of {site}", end_s))
+        self._at(begin_s, lambda: self._begin_outage(site, begin_s))
+        self._at(end_s, lambda: self._end_outage(site, end_s))
 
     def finish_outages(self) -> None:
         """Wait until every scheduled outage is over. Raises what went wrong in one."""
@@ -81,6 +82,18 @@ class WanControl:
         different = {ends: spec for ends, spec in specified.items() if self._lab.impairment(*ends) != spec}
         if different:
             self._lab.change(different, "restored to the topology")
+
+    def dropped_in_outage(self, site: str) -> int:
+        """Packets on the site's links that the last finished outage swallowed."""
+        return self._swallowed.get(site, 0)
+
+    def _begin_outage(self, site: str, planned_s: float) -> None:
+        self._swallowed[site] = -self.lost_packets(site)
+        self._hold(site, "handover", f"handover of {site}", planned_s)
+
+    def _end_outage(self, site: str, planned_s: float) -> None:
+        self._let_go(site, "handover", f"end of the handover of {site}", planned_s)
+        self._swallowed[site] += self.lost_packets(site)
 
     def _hold(self, site: str, holder: str, reason: str, planned_s: float | None = None) -> None:
         self._holds.add((site, holder))
