@@ -24,6 +24,7 @@ _HEAD = struct.Struct("<IB")
 _U32 = struct.Struct("<I")
 _HELLO, _NETLINK, _LEASE, _ETHTOOL, _SYSCTL = 1, 2, 3, 4, 5
 _CALL_DEADLINE_S = 10.0
+_GREETING_S = 0.1
 _PORT_WAIT_S = 10.0
 _PORT_RETRY_S = 0.02
 _INTERFACE_NAME = 16
@@ -48,8 +49,7 @@ class GuestTransport:
         self._lock, self._socket = _free_port(directory, deadline)
         try:
             # The END before HELLO closes whatever a client that died may have begun.
-            self._send(_HELLO, b"")
-            self.kernel_release = self._await(_HELLO, deadline).decode()
+            self.kernel_release = self._greet(deadline)
         except BaseException:
             self.close()
             raise
@@ -79,6 +79,17 @@ class GuestTransport:
         """See Transport."""
         self._socket.close()
         self._lock.close()
+
+    def _greet(self, deadline: float) -> str:
+        """The guest's kernel release. Asks again, since a guest that was told of a hang-up and a new client at once may
+        sleep over the first bytes."""
+        while True:
+            self._send(_HELLO, b"")
+            try:
+                return self._await(_HELLO, min(deadline, time.monotonic() + _GREETING_S)).decode()
+            except TimeoutError as error:
+                if time.monotonic() >= deadline:
+                    raise CoreError("the WAN core's machine does not answer") from error
 
     def _call(self, kind: int, payload: bytes) -> bytes:
         self._send(kind, payload)
