@@ -1,0 +1,405 @@
+"""A RunRecord in the words and figures of the HTML report. Pure; the template only lays out what stands here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from urllib.parse import quote
+
+from harness.model.impairment_text import describe, describe_change
+from harness.model.measurement import LinkCounters, LinkMeasurement
+from harness.model.run_record import Environment, RunRecord, TestRecord
+from harness.model.units import brief_duration, brief_number, brief_rate, brief_share, brief_size
+from harness.model.verdict import Verdict
+from harness.report.picture import draw
+from harness.report.strip import all_changes, draw_strip, moments
+
+_ROBOT_FILES = {
+    "log.html": "Robot log, keyword by keyword",
+    "report.html": "Robot report",
+    "output.xml": "Robot output",
+}
+_OWN_FILES = {
+    "run.json": "everything in this report, for programs",
+    "junit.xml": "results for a CI server",
+    "history.jsonl": "every operation and observation, in order",
+}
+_MOST_LINKS_NAMED = 12
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number of the summary."""
+
+    value: str
+    label: str
+    tone: str = ""
+
+
+@dataclass(frozen=True)
+class LinkRow:
+    """One directed link, requested against measured."""
+
+    name: str
+    requested: str
+    rtt_requested: str
+    rtt_measured: str
+    rtt_spread: str
+    loss_requested: str
+    loss_measured: str
+    loss_interval: str
+    probes: str
+    verdict: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class CounterRow:
+    """What the core counted on one directed link."""
+
+    name: str
+    packets: str
+    size: str
+    lost: str
+    overflowed: str
+    waiting: str
+
+
+@dataclass(frozen=True)
+class WanMoment:
+    """Something that was done to the WAN."""
+
+    at: str
+    reason: str
+    changes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TestView:
+    """One test."""
+
+    __test__ = False
+
+    name: str
+    status: str
+    elapsed: str
+    started: str
+    tags: tuple[str, ...]
+    documentation: str
+    message: str
+    wan: tuple[WanMoment, ...]
+    measurements: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class SuiteView:
+    """The tests of one suite, in the order in which they ran."""
+
+    name: str
+    summary: str
+    tests: tuple[TestView, ...]
+
+
+@dataclass(frozen=True)
+class FileLink:
+    """A file in the run's directory, as a link that cannot leave it."""
+
+    href: str
+    name: str
+    note: str
+
+
+@dataclass(frozen=True)
+class ReportView:
+    """Everything that the page shows, in its order. ``picture`` and ``strip`` are SVG."""
+
+    title: str
+    verdict: str
+    headline: str
+    explanation: str
+    reasons: tuple[str, ...]
+    about: tuple[tuple[str, str], ...]
+    figures: tuple[Figure, ...]
+    topology_name: str
+    topology_description: str
+    topology_source: str
+    picture: str
+    strip: str
+    links: tuple[LinkRow, ...]
+    counters: tuple[CounterRow, ...]
+    suites: tuple[SuiteView, ...]
+    environment: tuple[tuple[str, str], ...]
+    command: str
+    files: tuple[FileLink, ...]
+    logs: tuple[tuple[str, tuple[FileLink, ...]], ...]
+
+
+def report_view(record: RunRecord) -> ReportView:
+    """The page's content."""
+    measurements = {(link.source, link.destination): link for link in record.links}
+    files, logs = _files(record.artifacts)
+    headline, explanation = _headline(record)
+    return ReportView(
+        title=f"{record.verdict.value}: {record.sut} on {record.topology.name}",
+        verdict=record.verdict.value,
+        headline=headline,
+        explanation=explanation,
+        reasons=record.reasons,
+        about=_about(record),
+        figures=tuple(_figures(record)),
+        topology_name=record.topology.name,
+        topology_description=record.topology.description,
+        topology_source=record.topology.source_note,
+        picture=draw(record.topology, measurements),
+        strip=draw_strip(record) if record.tests else "",
+        links=tuple(_link_row(record, link) for link in record.links),
+        counters=tuple(_counter_row(counters) for counters in record.counters),
+        suites=_suites(record.tests),
+        environment=_environment(record.environment),
+        command=record.environment.command,
+        files=files,
+        logs=logs,
+    )
+
+
+def _headline(record: RunRecord) -> tuple[str, str]:
+    count = Counter(test.status for test in record.tests)
+    ran = len(record.tests) - count["SKIP"]
+    skipped = f" {count['SKIP']} did not apply and {_were(count['SKIP'])} skipped." if count["SKIP"] else ""
+    measured_well = bool(record.links) and all(link.verdict is Verdict.PASS for link in record.links)
+    wan = f"The WAN was measured before the tests, and all {len(record.links)} links were as specified."
+    match record.verdict:
+        case Verdict.PASS if ran == 0:
+            return "No test ran, and nothing went wrong.", (wan if measured_well else "") + skipped
+        case Verdict.PASS:
+            return f"{record.sut} passed {_all_tests(ran)}.", (wan if measured_well else "") + skipped
+        case Verdict.FAIL:
+            failed = count["FAIL"]
+            headline = f"{record.sut} failed {failed} of {ran} tests." if failed else f"{record.sut} failed."
+            blame = f"{wan} So this is about {record.sut}, not about the lab." if measured_well else ""
+            return headline, blame + skipped
+        case Verdict.INVALID:
+            advice = "so neither a pass nor a failure below counts. Mend what is named here and run again."
+            return f"This run says nothing about {record.sut}.", f"The WAN or the lab was not as specified, {advice}"
+
+
+def _all_tests(count: int) -> str:
+    return "its one test" if count == 1 else f"all {count} tests"
+
+
+def _were(count: int) -> str:
+    return "was" if count == 1 else "were"
+
+
+def _about(record: RunRecord) -> tuple[tuple[str, str], ...]:
+    return (
+        ("System under test", record.sut),
+        ("WAN", f"{record.topology.name}, {len(record.topology.sites)} sites"),
+        ("Began", _clock(record.started_at)),
+        ("Took", _seconds(record.elapsed_s)),
+        ("Run", record.run_id),
+    )
+
+
+def _clock(iso: str) -> str:
+    try:
+        return f"{datetime.fromisoformat(iso):%Y-%m-%d %H:%M:%S} UTC"
+    except ValueError:
+        return iso
+
+
+def _figures(record: RunRecord) -> Iterable[Figure]:
+    count: Counter[str] = Counter(test.status for test in record.tests)
+    yield Figure(str(count["PASS"]), "tests passed", "good" if count["PASS"] else "")
+    for status, label, tone in (("FAIL", "failed", "bad"), ("INVALID", "invalid", "warn"), ("SKIP", "skipped", "")):
+        if count[status] or status == "FAIL":
+            yield Figure(str(count[status]), label, tone if count[status] else "")
+    if record.links:
+        good = sum(link.verdict is Verdict.PASS for link in record.links)
+        tone = "good" if good == len(record.links) else "warn"
+        yield Figure(f"{good} of {len(record.links)}", "links as specified", tone)
+    yield Figure(_seconds(record.lab_up_s), "lab up")
+    if record.lab_down_s is not None:
+        yield Figure(_seconds(record.lab_down_s), "lab down")
+    if record.counters:
+        carried = sum(counters.bytes for counters in record.counters)
+        lost = sum(counters.dropped_loss for counters in record.counters)
+        overflowed = sum(counters.dropped_queue for counters in record.counters)
+        yield Figure(brief_size(carried), "carried by the WAN")
+        yield Figure(_count(lost), "packets lost on lines")
+        yield Figure(_count(overflowed), "packets lost to full buffers")
+    changes = moments(all_changes(record))
+    if changes:
+        yield Figure(str(len(changes)), "changes of the WAN")
+    for name, value in record.workload.items():
+        yield Figure(_measurement(name, value), f"workload: {_label(name)}")
+
+
+def _link_row(record: RunRecord, link: LinkMeasurement) -> LinkRow:
+    try:
+        requested = describe(record.topology.link(link.source, link.destination).impairment)
+    except KeyError:
+        requested = "not in the topology"
+    spread = ""
+    if link.rtt_min_us is not None and link.rtt_p99_us is not None:
+        spread = f"{brief_duration(link.rtt_min_us)} to {brief_duration(link.rtt_p99_us)}"
+    interval = ""
+    if link.loss_low is not None and link.loss_high is not None:
+        interval = f"{brief_share(link.loss_low)} to {brief_share(link.loss_high)}"
+    rounds = f" in {link.rounds} rounds" if link.rounds > 1 else ""
+    return LinkRow(
+        name=f"{link.source} → {link.destination}",
+        requested=requested,
+        rtt_requested=f"{_milliseconds(link.rtt_requested_us)} ± {brief_number(link.rtt_tolerance_us / 1000)}",
+        rtt_measured="no answer" if link.rtt_measured_us is None else _milliseconds(link.rtt_measured_us),
+        rtt_spread=spread,
+        loss_requested=brief_share(link.loss_requested),
+        loss_measured="unknown" if link.loss_measured is None else brief_share(link.loss_measured),
+        loss_interval=interval,
+        probes=f"{_count(link.received)} of {_count(link.sent)}{rounds}",
+        verdict=link.verdict.value,
+        reason=link.reason,
+    )
+
+
+def _milliseconds(microseconds: float) -> str:
+    """Always in ms and to 10 us, so that a column of them compares at a glance."""
+    return f"{microseconds / 1000:.2f} ms"
+
+
+def _counter_row(counters: LinkCounters) -> CounterRow:
+    offered = counters.packets + counters.dropped_loss + counters.dropped_queue
+    return CounterRow(
+        name=f"{counters.source} → {counters.destination}",
+        packets=_count(counters.packets),
+        size=brief_size(counters.bytes),
+        lost=_with_share(counters.dropped_loss, offered),
+        overflowed=_with_share(counters.dropped_queue, offered),
+        waiting=_count(counters.backlog_packets),
+    )
+
+
+def _with_share(part: int, whole: int) -> str:
+    return f"{_count(part)} ({brief_share(part / whole)})" if part and whole else _count(part)
+
+
+def _suites(tests: Sequence[TestRecord]) -> tuple[SuiteView, ...]:
+    names = dict.fromkeys(test.suite for test in tests)
+    suites = []
+    for name in names:
+        own = [test for test in tests if test.suite == name]
+        count = Counter(test.status for test in own)
+        summary = ", ".join(
+            f"{count[status]} {status}" for status in ("FAIL", "INVALID", "PASS", "SKIP") if count[status]
+        )
+        elapsed = _seconds(sum(test.elapsed_s for test in own))
+        suites.append(SuiteView(name, f"{summary} in {elapsed}", tuple(_test(test) for test in own)))
+    return tuple(suites)
+
+
+def _test(test: TestRecord) -> TestView:
+    return TestView(
+        name=test.name,
+        status=test.status,
+        elapsed=_seconds(test.elapsed_s),
+        started=f"{test.started_s:.1f} s",
+        tags=test.tags,
+        documentation=test.documentation,
+        message=test.message,
+        wan=tuple(_wan_moments(test)),
+        measurements=tuple((_label(name), _measurement(name, value)) for name, value in test.measurements.items()),
+    )
+
+
+def _wan_moments(test: TestRecord) -> Iterable[WanMoment]:
+    """Relative to the test's beginning; links with one and the same change in one line."""
+    for moment in moments(test.wan_changes):
+        at = f"{moment.at_s - test.started_s:+.1f} s"
+        if moment.planned_s is not None:
+            at += f", {brief_duration(abs(moment.at_s - moment.planned_s) * 1e6)} off plan"
+        links: dict[str, list[str]] = {}
+        for change in moment.changes:
+            links.setdefault(describe_change(change.before, change.after), []).append(
+                f"{change.source} → {change.destination}"
+            )
+        yield WanMoment(at, moment.reason, tuple(f"{what}: {_some(names)}" for what, names in links.items()))
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_LINKS_NAMED} more" if len(names) > _MOST_LINKS_NAMED else ""
+    return ", ".join(names[:_MOST_LINKS_NAMED]) + more
+
+
+def _environment(environment: Environment) -> tuple[tuple[str, str], ...]:
+    placement = {"netns": "a network namespace on this host", "vm": "a micro-VM"}[environment.core_placement]
+    detail = f" ({environment.core_detail})" if environment.core_detail else ""
+    rows = [
+        ("WAN core", f"{placement}, Linux {environment.core_kernel}{detail}"),
+        ("Host kernel", environment.host_kernel),
+        ("Processor", f"{environment.cpu}, {environment.cpus} cores"),
+        ("Memory", brief_size(environment.memory_bytes)),
+        ("TCP congestion control", environment.congestion_control),
+        ("Seed", str(environment.seed)),
+        ("Python", environment.python),
+    ]
+    if environment.revision:
+        rows.append(("Revision", environment.revision))
+    rows += sorted(environment.versions.items())
+    return tuple(rows)
+
+
+def _files(artifacts: Sequence[str]) -> tuple[tuple[FileLink, ...], tuple[tuple[str, tuple[FileLink, ...]], ...]]:
+    """The files that a reader wants first, and the rest by directory."""
+    first: list[FileLink] = []
+    rest: dict[str, list[FileLink]] = {}
+    known = {**_ROBOT_FILES, **_OWN_FILES}
+    for path in dict.fromkeys(artifacts):
+        folder, _, name = path.rpartition("/")
+        # A leading ./ keeps a browser from taking a name with a colon for a scheme.
+        link = FileLink(f"./{quote(path)}", path, known.get(name, ""))
+        if link.note:
+            first.append(link)
+        else:
+            rest.setdefault(folder or "here", []).append(link)
+    order = list(known)
+    first.sort(key=lambda link: order.index(link.name.rpartition("/")[2]))
+    return tuple(first), tuple((folder, tuple(links)) for folder, links in sorted(rest.items()))
+
+
+_UNIT_OF_SUFFIX = {
+    "bytes": brief_size,
+    "bps": brief_rate,
+    "us": brief_duration,
+    "s": lambda seconds: brief_duration(seconds * 1e6),
+    "ms": lambda milliseconds: brief_duration(milliseconds * 1e3),
+    "share": brief_share,
+}
+
+
+def _label(name: str) -> str:
+    stem, _, suffix = name.rpartition("_")
+    return (stem if stem and suffix in _UNIT_OF_SUFFIX else name).replace("_", " ")
+
+
+def _measurement(name: str, value: float | int | str) -> str:
+    """``goodput_bps`` is a rate, ``elapsed_s`` a duration: the suffix of a name says the unit."""
+    if isinstance(value, str):
+        return value
+    unit = _UNIT_OF_SUFFIX.get(name.rpartition("_")[2]) if "_" in name else None
+    if unit is not None:
+        return unit(value)
+    return _count(value) if isinstance(value, int) else brief_number(value)
+
+
+def _count(number: int) -> str:
+    return f"{number:,}"
+
+
+def _seconds(seconds: float) -> str:
+    if seconds < 120:
+        return brief_duration(seconds * 1e6) if seconds < 1 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
