@@ -17,14 +17,16 @@ def register(app: typer.Typer) -> None:
 
 def down(
     lab: Annotated[
-        str | None, typer.Argument(metavar="[LAB]", help="Which lab; needed only while several are up.")
+        str | None, typer.Argument(metavar="LAB", help="Which lab; needed only while several are up.")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every lab, and the warm WAN cores.")] = False,
     as_json: JsonOption = False,
 ) -> int:
-    """Take a lab down: every namespace, interface, process, mount and file that it made goes, and nothing else.
+    """Take a lab down: everything that it made goes, and nothing else.
 
-    Works from the lab's ledger, so also after a crash in the middle of `up` or `run`. Repeating it does no harm.
+    That is every namespace, interface, process, mount and file. It works from
+    the lab's ledger, so also after a crash in the middle of `up` or `run`.
+    Repeating it does no harm.
 
     Examples:
 

@@ -17,13 +17,14 @@ def register(app: typer.Typer) -> None:
 
 def execute(
     site: Annotated[str, typer.Argument(help="The site.")],
-    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="What to run, after `--`.")],
+    command: Annotated[list[str], typer.Argument(metavar="COMMAND", help="What to run, after `--`.")],
     lab: LabOption = None,
 ) -> int:
     """Run a command at a site, in its data directory, and exit with the command's exit code.
 
-    Standard input (unless it is a terminal), output and error are passed through as they come. The command is run as it
-    stands, without a shell; other sites are known by name.
+    Standard input (unless it is a terminal), output and error are passed
+    through as they come. The command is run as it stands, without a shell;
+    other sites are known by name.
 
     Examples:
 

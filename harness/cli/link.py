@@ -40,8 +40,9 @@ def link(
     lab: LabOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Show the link between two sites, or change it live, both ways unless --one-way. What is not named stays as it is.
+    """Show the link between two sites, or change it while everything runs.
 
+    Changes go both ways unless --one-way; what is not named stays as it is.
     Every change is read back from the kernel and logged.
 
     Examples:

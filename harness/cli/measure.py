@@ -23,10 +23,11 @@ def measure(
     lab: LabOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Measure RTT and loss between every pair of sites and compare with what is in force now.
+    """Measure RTT and loss between every pair of sites, and judge them.
 
-    Exit code 4 when a link is not as it should be: RTT off by more than 1 ms and 2%, or the loss asked for outside the
-    measured loss's 99% confidence interval.
+    They are held against what is in force now. Exit code 4 when a link is not
+    as it should be: RTT off by more than max(1 ms, 2%), or the loss asked for
+    outside the 99% confidence interval of the measured one.
 
     Examples:
 
@@ -61,17 +62,17 @@ def _tell(links: tuple[LinkMeasurement, ...]) -> None:
     from harness.model.verdict import Verdict
 
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("link", "RTT asked", "measured", "loss asked", "measured (99% interval)", "verdict"):
-        table.add_column(heading, header_style="dim")
+    for heading in ("link", "RTT asked", "measured", "loss asked", "measured, 99%", "verdict"):
+        table.add_column(heading, header_style="dim", no_wrap=heading != "verdict")
     for one in links:
         rtt = "-" if one.rtt_measured_us is None else brief_duration(one.rtt_measured_us)
         loss = "-"
         if one.loss_measured is not None and one.loss_low is not None and one.loss_high is not None:
-            loss = f"{brief_share(one.loss_measured)} ({brief_share(one.loss_low)} to {brief_share(one.loss_high)})"
+            loss = f"{brief_share(one.loss_measured)} ({brief_share(one.loss_low)}-{brief_share(one.loss_high)})"
         passed = one.verdict is Verdict.PASS
         verdict = "[green]as asked[/green]" if passed else f"[bold red]{one.verdict.value}[/bold red] {one.reason}"
         table.add_row(
-            f"{one.source} > {one.destination}",
+            f"{one.source}>{one.destination}",
             brief_duration(one.rtt_requested_us),
             rtt,
             brief_share(one.loss_requested),

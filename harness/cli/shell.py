@@ -19,9 +19,10 @@ def shell(
     site: Annotated[str, typer.Argument(help="The site.")],
     lab: LabOption = None,
 ) -> int:
-    """Open a shell at a site, in its data directory, over SSH with the lab's own key.
+    """Open a shell at a site, in its data directory.
 
-    Other sites are known by name, and the WAN is the only way to them. Leave with `exit` or Ctrl-D.
+    It goes over SSH with the lab's own key. Other sites are known by name, and
+    the WAN is the only way to them. Leave with `exit` or Ctrl-D.
 
     Examples:
 

@@ -16,7 +16,9 @@ def register(app: typer.Typer) -> None:
 
 
 def status(as_json: JsonOption = False) -> int:
-    """Show every lab of this host: its sites, its WAN, and the links that differ from its topology now.
+    """Show every lab of this host and how it is.
+
+    Its sites, its WAN, and the links that now differ from its topology.
 
     Examples:
 

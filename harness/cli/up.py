@@ -31,9 +31,10 @@ def up(
     seed: Annotated[int | None, typer.Option(help="Fixes the WAN's dice: the same packets are lost again.")] = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Build a lab: the sites of a topology, each a host of its own, on a WAN of real netem. It stays until `down`.
+    """Build a lab: the sites of a topology on a WAN of real netem.
 
-    Interrupting it (Ctrl-C) undoes what was built.
+    Each site is a host of its own: network, hostname, processes, sshd. The lab
+    stays until `down`. Interrupting `up` (Ctrl-C) undoes what was built.
 
     Examples:
 

@@ -84,7 +84,14 @@ class Lab:
             node.site: open_node(state.plan.site(node.site), root=paths.data, credentials=paths.credentials, state=node)
             for node in state.nodes
         }
-        return cls(BuiltLab(paths, state, open_core(state.core), nodes))
+        try:
+            core = open_core(state.core)
+        except (OSError, EOFError, KeyError) as error:
+            raise LabError(
+                f"the WAN core of lab {lab_id} cannot be reached: {error!r}",
+                hint=f"`longhaul down {lab_id}` still works.",
+            ) from error
+        return cls(BuiltLab(paths, state, core, nodes))
 
     @property
     def lab_id(self) -> str:

@@ -75,16 +75,15 @@ def _give_core_back(paths: LabPaths, ledger: Ledger) -> Exception | None:
 
     try:
         core = open_core(LabState.model_validate_json(paths.state.read_bytes()).core, ledger)
+        try:
+            core.detach()
+        finally:
+            core.close()
     except FileNotFoundError:
         return None
-    except (LonghaulError, OSError, EOFError, ValueError) as error:
+    except Exception as error:
+        # Whatever is wrong with a core, perhaps one of another version: the ledger's undo must go on.
         return error
-    try:
-        core.detach()
-    except (LonghaulError, OSError, EOFError) as error:
-        return error
-    finally:
-        core.close()
     return None
 
 
