@@ -1,4 +1,4 @@
-"""What the kernel must do to a directed link: an impairment as qdiscs on the core's egress port. Pure, and nowhere else.
+"""What the kernel must do to a directed link: an impairment as qdiscs on the core's egress port. Pure.
 
 On the port towards the destination, HTB only sorts packets into one class per source site, by source address. In each
 class two netem stages follow one another, because one qdisc cannot size its queue apart from what is in flight:
@@ -9,7 +9,8 @@ class two netem stages follow one another, because one qdisc cannot size its que
             └── class 1:3  the core's own ICMP (source: its gateway address) passes unshaped
 
 netem hands a packet to its child when the packet's time has come, so the bottleneck sees packets as they arrive at the
-far end of the path. Jitter keeps the order of packets: netem with any rate never lets one overtake another, so that a
+far end of the path. A core takes some time of its own to forward a packet; that much is taken off the delay.
+Jitter keeps the order of packets: netem with any rate never lets one overtake another, so that a
 rate far above every link is set on the propagation stage. Rates count IP bytes: the Ethernet header is taken off.
 """
 
@@ -32,6 +33,7 @@ CLASS_RATE_BPS = 32_000_000_000
 NEVER_REACHED = 2**30
 ORDER_KEEPING_RATE = 12_500_000_000
 """Bytes per second; adds 0.12 µs to a full packet."""
+MAX_CORE_DELAY_US = 999
 ETHERNET_HEADER = 14
 DEFAULT_BUFFER_S = 0.1
 MINIMUM_BUFFER_PACKETS = 10
@@ -103,8 +105,10 @@ BLOCKED = Impairment(blocked=True)
 """How every link starts: closed until it is shaped."""
 
 
-def shape_link(impairment: Impairment, mtu: int) -> LinkShape:
+def shape_link(impairment: Impairment, mtu: int, core_delay_us: int = 0) -> LinkShape:
     """The two stages that make ``impairment`` on a path with this MTU.
+
+    ``core_delay_us`` is what the core itself adds to every packet's delay, MAX_CORE_DELAY_US at most.
 
     Raises ValueError for a buffer without a rate.
     """
@@ -114,7 +118,7 @@ def shape_link(impairment: Impairment, mtu: int) -> LinkShape:
     loss, burst = _loss_settings(impairment)
     propagation = NetemSettings(
         limit=NEVER_REACHED,
-        latency_ns=impairment.delay_us * 1000,
+        latency_ns=_latency_ns(impairment.delay_us, core_delay_us),
         jitter_ns=jitter_ns,
         loss=loss,
         gilbert_elliott=burst,
@@ -132,19 +136,19 @@ def shape_link(impairment: Impairment, mtu: int) -> LinkShape:
 
 
 def buffer_packets(impairment: Impairment, mtu: int) -> int:
-    """Depth of the bottleneck's queue in packets. Without a given buffer: 100 ms at the rate, but 10 packets at least."""
+    """Depth of the bottleneck's queue in packets. No buffer given: 100 ms at the rate, but 10 packets at least."""
     assert impairment.rate_bps is not None
     if impairment.buffer_bytes is not None:
         return max(1, impairment.buffer_bytes // mtu)
     return max(MINIMUM_BUFFER_PACKETS, int(impairment.rate_bps * DEFAULT_BUFFER_S / 8) // mtu)
 
 
-def read_link(shape: LinkShape, mtu: int) -> Impairment:
+def read_link(shape: LinkShape, mtu: int, core_delay_us: int = 0) -> Impairment:
     """The impairment that these two stages make: the inverse of ``shape_link``."""
     propagation, bottleneck = shape.propagation, shape.bottleneck
     blocked = propagation.loss == U32_MAX and propagation.gilbert_elliott is None
     return Impairment(
-        delay_us=propagation.latency_ns // 1000,
+        delay_us=_delay_us(propagation.latency_ns, core_delay_us),
         jitter_us=propagation.jitter_ns // 1000,
         loss=None if blocked else _loss(propagation),
         rate_bps=bottleneck.rate * 8 or None,
@@ -167,6 +171,19 @@ def source_match(network: IPv4Network) -> str:
 def router_match(gateway: IPv4Address) -> str:
     """u32's key for packets that the core itself sends on the port with this address."""
     return source_match(IPv4Network((gateway, 32)))
+
+
+def _latency_ns(delay_us: int, core_delay_us: int) -> int:
+    """A delay that is shorter than the core's own is sent as that many nanoseconds: next to none, yet readable."""
+    if delay_us > core_delay_us:
+        return (delay_us - core_delay_us) * 1000
+    return delay_us
+
+
+def _delay_us(latency_ns: int, core_delay_us: int) -> int:
+    if latency_ns <= MAX_CORE_DELAY_US:
+        return latency_ns
+    return latency_ns // 1000 + core_delay_us
 
 
 def _loss_settings(impairment: Impairment) -> tuple[int, GilbertElliottSettings | None]:

@@ -44,7 +44,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class ImagePaths:
-    """What QEMU boots: ``kernel`` for ``-kernel``, ``initramfs`` for ``-initrd``. ``release`` is ``uname -r`` inside."""
+    """What QEMU boots: ``kernel`` for ``-kernel``, ``initramfs`` for ``-initrd``; ``release``: its ``uname -r``."""
 
     kernel: Path
     initramfs: Path

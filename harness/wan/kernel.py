@@ -109,7 +109,7 @@ class Kernel:
         return list(self._dump(tcmsg(), RTM_GETQDISC, tcmsg))
 
     def qdiscs_by_handle(self, wanted: Sequence[tuple[int, int]]) -> list[Any]:
-        """The qdiscs with these (interface index, handle), in the same order. Raises ShapingError when one is missing."""
+        """The qdiscs with these (interface index, handle), in the same order. Raises ShapingError if one is missing."""
         requests = []
         for index, handle in wanted:
             request = tcmsg()

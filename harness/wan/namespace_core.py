@@ -29,7 +29,7 @@ class VethCabling:
         self.detail = f"namespace {netns}"
 
     def connect(self, netns_of_index: Mapping[int, str]) -> None:
-        """See Cabling: both ends are made where they belong, so that no interface is ever in the host's own namespace."""
+        """See Cabling: both ends are made where they belong; no interface is ever in the host's own namespace."""
         with contextlib.closing(Kernel(LocalTransport(self._netns))) as core:
             for index, netns in netns_of_index.items():
                 with _opened(netns) as there, core.batch() as batch:

@@ -47,13 +47,13 @@ class NetemOptions(nla):  # type: ignore[misc]
         ("TCA_NETEM_PRNG_SEED", "uint64"),
     )
 
-    class correlation(nla):  # type: ignore[misc]  # noqa: N801 (pyroute2 looks the class up by the name in nla_map)
+    class correlation(nla):  # type: ignore[misc]
         fields = (("delay", "I"), ("loss", "I"), ("duplicate", "I"))
 
-    class chance(nla):  # type: ignore[misc]  # noqa: N801
+    class chance(nla):  # type: ignore[misc]
         fields = (("probability", "I"), ("correlation", "I"))
 
-    class loss_model(nla):  # type: ignore[misc]  # noqa: N801
+    class loss_model(nla):  # type: ignore[misc]
         nla_flags = NLA_F_NESTED
         nla_map = (
             ("NETEM_LOSS_UNSPEC", "none"),
@@ -61,16 +61,16 @@ class NetemOptions(nla):  # type: ignore[misc]
             ("NETEM_LOSS_GE", "gilbert_elliott"),
         )
 
-        class four_state(nla):  # type: ignore[misc]  # noqa: N801
+        class four_state(nla):  # type: ignore[misc]
             fields = (("p13", "I"), ("p31", "I"), ("p32", "I"), ("p14", "I"), ("p23", "I"))
 
-        class gilbert_elliott(nla):  # type: ignore[misc]  # noqa: N801
+        class gilbert_elliott(nla):  # type: ignore[misc]
             fields = (("p", "I"), ("r", "I"), ("h", "I"), ("k1", "I"))
 
-    class rate(nla):  # type: ignore[misc]  # noqa: N801
+    class rate(nla):  # type: ignore[misc]
         fields = (("rate", "I"), ("packet_overhead", "i"), ("cell_size", "I"), ("cell_overhead", "i"))
 
-    class slot(nla):  # type: ignore[misc]  # noqa: N801
+    class slot(nla):  # type: ignore[misc]
         fields = (
             ("min_delay", "q"),
             ("max_delay", "q"),

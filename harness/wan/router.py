@@ -19,6 +19,7 @@ from harness.plan.shaping import (
     BLOCKED,
     CLASS_RATE_BPS,
     DEFAULT_CLASS,
+    MAX_CORE_DELAY_US,
     ROOT_HANDLE,
     ROUTER_CLASS,
     U32_MAX,
@@ -31,6 +32,7 @@ from harness.plan.shaping import (
     source_match,
 )
 from harness.wan import netem
+from harness.wan.calibration import CALIBRATION, one_way_delay_us
 from harness.wan.kernel import Kernel
 from harness.wan.local_transport import LocalTransport
 from harness.wan.offloads import switch_off
@@ -72,15 +74,17 @@ class RouterCore:
     def __init__(self, kernel: Kernel, cabling: Cabling, seed: int | None, state: dict[str, Any] | None = None) -> None:
         self.placement = cabling.placement
         self.kernel_release = kernel.release
-        self.detail = cabling.detail
         self._kernel = kernel
+        self.detail = cabling.detail
         self._cabling = cabling
         self._seed = seed
         self._generation = 0
         self._plan: LabPlan | None = None
         self._netns: dict[int, str] = {}
         self._port: dict[int, int] = {}
+        self._core_delay_us = 0
         if state is not None and state["plan"] is not None:
+            self._take_off(state["core_delay_us"])
             self._plan = LabPlan.model_validate(state["plan"])
             self._netns = {int(index): name for index, name in state["netns"].items()}
             self._port = {int(index): number for index, number in state["ports"].items()}
@@ -94,6 +98,8 @@ class RouterCore:
         for site in plan.sites:
             _configure_site(site, self._netns[site.index], plan.topology.mtu)
         self._build_qdiscs(plan)
+        if len(plan.sites) > 1:
+            self._take_off(self._calibrate(plan))
 
     def shape(self, changes: Sequence[tuple[str, str, Impairment]]) -> None:
         """See WanCore."""
@@ -105,7 +111,7 @@ class RouterCore:
                 port, handles = self._locate(plan, source, destination)
                 name = f"{source}>{destination}"
                 try:
-                    shape = shape_link(impairment, plan.topology.mtu)
+                    shape = shape_link(impairment, plan.topology.mtu, self._core_delay_us)
                 except ValueError as error:
                     raise ShapingError(f"{name}: {error}") from error
                 for handle, parent, settings, stage in _stages(handles, shape):
@@ -125,7 +131,7 @@ class RouterCore:
                 propagation=_settings(found, port, handles.propagation),
                 bottleneck=_settings(found, port, handles.bottleneck),
             )
-            result[link.source, link.destination] = read_link(shape, plan.topology.mtu)
+            result[link.source, link.destination] = read_link(shape, plan.topology.mtu, self._core_delay_us)
         return result
 
     def counters(self) -> tuple[LinkCounters, ...]:
@@ -157,6 +163,7 @@ class RouterCore:
             **self._cabling.state(),
             "placement": self.placement,
             "seed": self._seed,
+            "core_delay_us": self._core_delay_us,
             "plan": None if self._plan is None else self._plan.model_dump(mode="json"),
             "netns": {str(index): name for index, name in self._netns.items()},
             "ports": {str(index): number for index, number in self._port.items()},
@@ -174,6 +181,22 @@ class RouterCore:
     def close(self) -> None:
         """See WanCore."""
         self._kernel.close()
+
+    def _calibrate(self, plan: LabPlan) -> int:
+        """What this core adds to a known delay, in microseconds; the two links that it uses are blocked again."""
+        one, other = plan.sites[:2]
+        links = [(one.site, other.site), (other.site, one.site)]
+        self._core_delay_us = 0
+        self.shape([(source, destination, CALIBRATION) for source, destination in links])
+        measured = one_way_delay_us(
+            (self._netns[one.index], str(one.wan_address)), (self._netns[other.index], str(other.wan_address))
+        )
+        self.shape([(source, destination, BLOCKED) for source, destination in links])
+        return max(0, min(MAX_CORE_DELAY_US, round(measured - CALIBRATION.delay_us)))
+
+    def _take_off(self, core_delay_us: int) -> None:
+        self._core_delay_us = core_delay_us
+        self.detail = f"{self._cabling.detail}, own forwarding delay of {core_delay_us} µs taken off"
 
     def _attached(self) -> LabPlan:
         if self._plan is None:
