@@ -27,9 +27,12 @@ def describe(impairment: Impairment) -> str:
 
 
 def describe_change(before: Impairment, after: Impairment) -> str:
-    """Only what differs: ``1% loss → 5% loss; 100 Mbit/s → unlimited``; ``unchanged``."""
+    """Only what differs: ``1% loss → 5% loss; 100 Mbit/s → unlimited``; ``blocked``, ``open again``; ``unchanged``."""
     if before.blocked != after.blocked:
-        return "blocked" if after.blocked else f"open again: {describe(after)}"
+        if after.blocked:
+            return "blocked"
+        as_before = before.model_copy(update={"blocked": False}) == after
+        return "open again" if as_before else f"open again: {describe(after)}"
     old, new = _parts(before), _parts(after)
     absent = {"delay": "no delay", "loss": "no loss", "rate": "unlimited", "buffer": "no buffer"}
     changes = [f"{old[key] or absent[key]} → {new[key] or absent[key]}" for key in old if old[key] != new[key]]

@@ -12,7 +12,7 @@ from harness.model.measurement import LinkCounters, LinkMeasurement
 from harness.model.topology import Topology
 from harness.model.verdict import Verdict
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 
 
 class WanChange(Value):

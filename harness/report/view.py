@@ -51,6 +51,7 @@ class LinkRow:
     loss_measured: str
     loss_interval: str
     probes: str
+    rounds: str
     verdict: str
     reason: str
 
@@ -73,6 +74,7 @@ class WanMoment:
 
     at: str
     reason: str
+    off_plan: str
     changes: tuple[str, ...]
 
 
@@ -157,7 +159,7 @@ def report_view(record: RunRecord) -> ReportView:
         links=tuple(_link_row(record, link) for link in record.links),
         counters=tuple(_counter_row(counters) for counters in record.counters),
         suites=_suites(record.tests),
-        environment=_environment(record.environment),
+        environment=(*_environment(record.environment), *_workload_texts(record)),
         command=record.environment.command,
         files=files,
         logs=logs,
@@ -234,6 +236,8 @@ def _figures(record: RunRecord) -> Iterable[Figure]:
     if changes:
         yield Figure(str(len(changes)), "changes of the WAN")
     for name, value in record.workload.items():
+        if isinstance(value, str):
+            continue
         yield Figure(_measurement(name, value), f"workload: {_label(name)}")
 
 
@@ -244,11 +248,10 @@ def _link_row(record: RunRecord, link: LinkMeasurement) -> LinkRow:
         requested = "not in the topology"
     spread = ""
     if link.rtt_min_us is not None and link.rtt_p99_us is not None:
-        spread = f"{brief_duration(link.rtt_min_us)} to {brief_duration(link.rtt_p99_us)}"
+        spread = f"{link.rtt_min_us / 1000:.2f} to {link.rtt_p99_us / 1000:.2f}"
     interval = ""
     if link.loss_low is not None and link.loss_high is not None:
         interval = f"{brief_share(link.loss_low)} to {brief_share(link.loss_high)}"
-    rounds = f" in {link.rounds} rounds" if link.rounds > 1 else ""
     return LinkRow(
         name=f"{link.source} → {link.destination}",
         requested=requested,
@@ -258,7 +261,8 @@ def _link_row(record: RunRecord, link: LinkMeasurement) -> LinkRow:
         loss_requested=brief_share(link.loss_requested),
         loss_measured="unknown" if link.loss_measured is None else brief_share(link.loss_measured),
         loss_interval=interval,
-        probes=f"{_count(link.received)} of {_count(link.sent)}{rounds}",
+        probes=f"{_count(link.received)} of {_count(link.sent)}",
+        rounds=f"in {link.rounds} rounds" if link.rounds > 1 else "",
         verdict=link.verdict.value,
         reason=link.reason,
     )
@@ -316,15 +320,16 @@ def _test(test: TestRecord) -> TestView:
 def _wan_moments(test: TestRecord) -> Iterable[WanMoment]:
     """Relative to the test's beginning; links with one and the same change in one line."""
     for moment in moments(test.wan_changes):
-        at = f"{moment.at_s - test.started_s:+.1f} s"
-        if moment.planned_s is not None:
-            at += f", {brief_duration(abs(moment.at_s - moment.planned_s) * 1e6)} off plan"
+        late = (
+            "" if moment.planned_s is None else f"{brief_duration(abs(moment.at_s - moment.planned_s) * 1e6)} off plan"
+        )
         links: dict[str, list[str]] = {}
         for change in moment.changes:
             links.setdefault(describe_change(change.before, change.after), []).append(
                 f"{change.source} → {change.destination}"
             )
-        yield WanMoment(at, moment.reason, tuple(f"{what}: {_some(names)}" for what, names in links.items()))
+        at = f"{moment.at_s - test.started_s:+.1f} s"
+        yield WanMoment(at, moment.reason, late, tuple(f"{what}: {_some(names)}" for what, names in links.items()))
 
 
 def _some(names: Sequence[str]) -> str:
@@ -348,6 +353,10 @@ def _environment(environment: Environment) -> tuple[tuple[str, str], ...]:
         rows.append(("Revision", environment.revision))
     rows += sorted(environment.versions.items())
     return tuple(rows)
+
+
+def _workload_texts(record: RunRecord) -> Iterable[tuple[str, str]]:
+    return ((f"Workload, {_label(name)}", value) for name, value in record.workload.items() if isinstance(value, str))
 
 
 def _files(artifacts: Sequence[str]) -> tuple[tuple[FileLink, ...], tuple[tuple[str, tuple[FileLink, ...]], ...]]:
@@ -398,6 +407,8 @@ def _count(number: int) -> str:
 
 
 def _seconds(seconds: float) -> str:
+    if seconds == 0:
+        return "0 s"
     if seconds < 120:
         return brief_duration(seconds * 1e6) if seconds < 1 else f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

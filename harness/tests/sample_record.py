@@ -11,7 +11,7 @@ from harness.model.verdict import Verdict
 
 
 def sample_record(verdict: Verdict = Verdict.PASS, topology_name: str = "four-sites-mobile") -> RunRecord:
-    """Fourteen tests on a shipped topology. FAIL: two tests failed. INVALID: one link is too slow, one test is INVALID."""
+    """Fourteen tests on a shipped topology. FAIL: two tests failed. INVALID: so are one link and one test."""
     topology = load_topology(find_topology(topology_name))
     links = _measurements(topology, broken=verdict is Verdict.INVALID)
     reasons: tuple[str, ...] = ()
@@ -126,8 +126,8 @@ def _tests(topology: Topology, verdict: Verdict) -> tuple[TestRecord, ...]:
         ("faults", "A full disk is reported", 0.0, ("faults", "disk")),
     ]
     failing = {
-        "Both sides write while Sydney is cut off": "3 of 120 versions are gone at tokyo, neither current nor as a conflict "
-        "copy:\n  notes/plan-07.txt (written at sydney, 12.4 s)\n  notes/plan-11.txt (written at sydney, 13.0 s)\n  "
+        "Both sides write while Sydney is cut off": "3 of 120 versions are gone at tokyo, neither current nor as a "
+        "conflict copy:\n  notes/plan-07.txt (written at sydney, 12.4 s)\n  notes/plan-11.txt (written at sydney, 13.0 s)\n  "
         "photos/<b>été</b>.jpg (written at virginia, 13.9 s)",
         "A killed mover resumes": "sydney had not converged after 15 s: 14 of 3,214 files differ from virginia",
     }
