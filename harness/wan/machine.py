@@ -10,7 +10,6 @@ import secrets
 import select
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -22,7 +21,7 @@ from harness.errors import CoreError, ShapingError
 from harness.wan.guest_transport import CONTROL_PORTS, GuestTransport, control_socket
 from harness.wan.image import ImagePaths, cache_directory
 
-CORES_DIRECTORY = Path("/run/longhaul/cores")
+CORES_DIRECTORY = Path(os.environ.get("LONGHAUL_CORES_DIRECTORY", "/run/longhaul/cores"))
 QEMU = "qemu-system-x86_64"
 MAX_PORTS = 16
 BOOT_DEADLINE_S = 60.0
@@ -81,6 +80,8 @@ class Machine:
                 if self.alive():
                     signal.pidfd_send_signal(descriptor, signal.SIGKILL)
                     _wait_for_exit(descriptor, deadline)
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(self.pid, os.WNOHANG)
             finally:
                 os.close(descriptor)
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -126,12 +127,8 @@ def start_machine(image: ImagePaths, ports: int, accelerator: Accelerator) -> Ma
     draft = Machine(identity, 0, 0, ports, accelerator, image.release)
     with pool_lock():
         directory.mkdir()
-        with (directory / "qemu.log").open("wb") as log:
-            # Its own session: the terminal's Ctrl-C must not reach it, and it outlives this process.
-            process = subprocess.Popen(
-                _command(draft, image), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
-        machine = replace(draft, pid=process.pid, start_ticks=start_ticks(process.pid) or 0)
+        pid = _spawn(_command(draft, image), directory / "qemu.log")
+        machine = replace(draft, pid=pid, start_ticks=start_ticks(pid) or 0)
         machine.save()
     return machine
 
@@ -213,6 +210,19 @@ def _command(machine: Machine, image: ImagePaths) -> list[str]:
         device = f"virtio-net-pci,netdev=site{index},mac={machine.mac(index)},rx_queue_size=1024,romfile=,{plain}"
         command += ["-device", device]
     return command
+
+
+def _spawn(command: list[str], log: Path) -> int:
+    """Start a process that outlives this one, in a session of its own: the terminal's Ctrl-C must not reach it."""
+    streams = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT, 0o600),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    try:
+        return os.posix_spawnp(command[0], command, os.environ, file_actions=streams, setsid=True)
+    except OSError as error:
+        raise CoreError(f"cannot start {command[0]}: {error.strerror}") from error
 
 
 def _wait_for_exit(descriptor: int, deadline: float) -> None:
