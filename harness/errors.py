@@ -2,6 +2,7 @@
 
     LonghaulError
     ├── InputError            bad input; nothing was built or changed          exit 2
+    │   └── DocumentError     every problem of a YAML file (harness.config.problems)
     ├── LabError              the lab broke or could not be built              exit 3
     │   ├── PrivilegeError    root or a capability is missing
     │   ├── CoreError         the WAN core could not be placed or booted

@@ -25,7 +25,7 @@ def to_junit(record: RunRecord) -> str:
         root.set(key, str(sum(int(suite.get(key, "0")) for suite in root)))
     root.set("time", f"{record.elapsed_s:.3f}")
     ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True).decode() + "\n"
 
 
 def _add_suite(root: Element, record: RunRecord, name: str, cases: list[Element]) -> None:
@@ -71,7 +71,7 @@ def _case(test: TestRecord) -> Element:
     said += [
         f"WAN at {change.actual_s:.3f} s: {change.source}>{change.destination}: "
         f"{describe_change(change.before, change.after)} ({change.reason})"
-        for change in test.wan_changes
+        for change in sorted(test.wan_changes, key=lambda change: change.actual_s)
     ]
     said += [f"{name}: {value}" for name, value in test.measurements.items()]
     if said:

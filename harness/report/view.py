@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import quote
 
@@ -13,6 +12,7 @@ from harness.model.measurement import LinkCounters, LinkMeasurement
 from harness.model.run_record import Environment, RunRecord, TestRecord
 from harness.model.units import brief_duration, brief_number, brief_rate, brief_share, brief_size
 from harness.model.verdict import Verdict
+from harness.report.page import CounterRow, Figure, FileLink, LinkRow, ReportView, SuiteView, TestView, WanMoment
 from harness.report.picture import draw
 from harness.report.strip import all_changes, draw_strip, moments
 
@@ -27,115 +27,6 @@ _OWN_FILES = {
     "history.jsonl": "every operation and observation, in order",
 }
 _MOST_LINKS_NAMED = 12
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One number of the summary."""
-
-    value: str
-    label: str
-    tone: str = ""
-
-
-@dataclass(frozen=True)
-class LinkRow:
-    """One directed link, requested against measured."""
-
-    name: str
-    requested: str
-    rtt_requested: str
-    rtt_measured: str
-    rtt_spread: str
-    loss_requested: str
-    loss_measured: str
-    loss_interval: str
-    probes: str
-    rounds: str
-    verdict: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class CounterRow:
-    """What the core counted on one directed link."""
-
-    name: str
-    packets: str
-    size: str
-    lost: str
-    overflowed: str
-    waiting: str
-
-
-@dataclass(frozen=True)
-class WanMoment:
-    """Something that was done to the WAN."""
-
-    at: str
-    reason: str
-    off_plan: str
-    changes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class TestView:
-    """One test."""
-
-    __test__ = False
-
-    name: str
-    status: str
-    elapsed: str
-    started: str
-    tags: tuple[str, ...]
-    documentation: str
-    message: str
-    wan: tuple[WanMoment, ...]
-    measurements: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True)
-class SuiteView:
-    """The tests of one suite, in the order in which they ran."""
-
-    name: str
-    summary: str
-    tests: tuple[TestView, ...]
-
-
-@dataclass(frozen=True)
-class FileLink:
-    """A file in the run's directory, as a link that cannot leave it."""
-
-    href: str
-    name: str
-    note: str
-
-
-@dataclass(frozen=True)
-class ReportView:
-    """Everything that the page shows, in its order. ``picture`` and ``strip`` are SVG."""
-
-    title: str
-    verdict: str
-    headline: str
-    explanation: str
-    reasons: tuple[str, ...]
-    about: tuple[tuple[str, str], ...]
-    figures: tuple[Figure, ...]
-    topology_name: str
-    topology_description: str
-    topology_source: str
-    picture: str
-    strip: str
-    links: tuple[LinkRow, ...]
-    counters: tuple[CounterRow, ...]
-    suites: tuple[SuiteView, ...]
-    environment: tuple[tuple[str, str], ...]
-    command: str
-    files: tuple[FileLink, ...]
-    logs: tuple[tuple[str, tuple[FileLink, ...]], ...]
 
 
 def report_view(record: RunRecord) -> ReportView:
@@ -169,7 +60,7 @@ def report_view(record: RunRecord) -> ReportView:
 def _headline(record: RunRecord) -> tuple[str, str]:
     count = Counter(test.status for test in record.tests)
     ran = len(record.tests) - count["SKIP"]
-    skipped = f" {count['SKIP']} did not apply and {_were(count['SKIP'])} skipped." if count["SKIP"] else ""
+    skipped = f" {_tests(count['SKIP'])} skipped." if count["SKIP"] else ""
     measured_well = bool(record.links) and all(link.verdict is Verdict.PASS for link in record.links)
     wan = f"The WAN was measured before the tests, and all {len(record.links)} links were as specified."
     match record.verdict:
@@ -191,8 +82,8 @@ def _all_tests(count: int) -> str:
     return "its one test" if count == 1 else f"all {count} tests"
 
 
-def _were(count: int) -> str:
-    return "was" if count == 1 else "were"
+def _tests(count: int) -> str:
+    return "One test was" if count == 1 else f"{count} tests were"
 
 
 def _about(record: RunRecord) -> tuple[tuple[str, str], ...]:
@@ -255,7 +146,7 @@ def _link_row(record: RunRecord, link: LinkMeasurement) -> LinkRow:
     return LinkRow(
         name=f"{link.source} → {link.destination}",
         requested=requested,
-        rtt_requested=f"{_milliseconds(link.rtt_requested_us)} ± {brief_number(link.rtt_tolerance_us / 1000)}",
+        rtt_requested=f"{_milliseconds(link.rtt_requested_us)} ± {link.rtt_tolerance_us / 1000:.2f}",
         rtt_measured="no answer" if link.rtt_measured_us is None else _milliseconds(link.rtt_measured_us),
         rtt_spread=spread,
         loss_requested=brief_share(link.loss_requested),

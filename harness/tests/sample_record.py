@@ -127,8 +127,8 @@ def _tests(topology: Topology, verdict: Verdict) -> tuple[TestRecord, ...]:
     ]
     failing = {
         "Both sides write while Sydney is cut off": "3 of 120 versions are gone at tokyo, neither current nor as a "
-        "conflict copy:\n  notes/plan-07.txt (written at sydney, 12.4 s)\n  notes/plan-11.txt (written at sydney, 13.0 s)\n  "
-        "photos/<b>été</b>.jpg (written at virginia, 13.9 s)",
+        "conflict copy:\n  notes/plan-07.txt (written at sydney, 12.4 s)\n  "
+        "notes/plan-11.txt (written at sydney, 13.0 s)\n  photos/<b>été</b>.jpg (written at virginia, 13.9 s)",
         "A killed mover resumes": "sydney had not converged after 15 s: 14 of 3,214 files differ from virginia",
     }
     tests = []

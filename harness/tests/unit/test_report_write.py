@@ -1,0 +1,250 @@
+"""The report on disk: complete, self-contained, escaped, valid for the machines that read it."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import jsonschema
+import pytest
+
+from harness.model.measurement import LinkMeasurement
+from harness.model.run_record import RunRecord, TestRecord
+from harness.model.verdict import Verdict
+from harness.report.junit import to_junit
+from harness.report.run_json import from_json, run_schema, to_json
+from harness.report.strip import all_changes, cuts, draw_strip, moments
+from harness.report.view import report_view
+from harness.report.write import to_html, write_report
+from harness.tests.sample_record import sample_record
+
+REPORT = Path(__file__).parents[2] / "report"
+GOLDEN = Path(__file__).parents[1] / "golden" / "report"
+VOID = {"meta", "br", "hr", "img", "link", "input"}
+
+
+class Page(HTMLParser):
+    """Every tag with its attributes, the visible text, and what was left open."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.open: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.mark.parametrize("verdict", Verdict)
+def test_the_verdict_comes_first_in_plain_words(verdict: Verdict) -> None:
+    view = report_view(sample_record(verdict))
+    expected = {
+        Verdict.PASS: "syncer passed all 13 tests.",
+        Verdict.FAIL: "syncer failed 2 of 13 tests.",
+        Verdict.INVALID: "This run says nothing about syncer.",
+    }
+    assert view.headline == expected[verdict]
+    html = to_html(sample_record(verdict))
+    assert html.index(view.headline) < html.index("Requested against measured") < html.index("Environment")
+
+
+@pytest.mark.parametrize("verdict", Verdict)
+def test_the_page_needs_nothing_from_outside(verdict: Verdict) -> None:
+    html = to_html(sample_record(verdict))
+    page = Page(html)
+    assert page.open == []
+    for tag, attributes in page.tags:
+        assert tag not in {"link", "img", "iframe", "object", "embed"}
+        assert "src" not in attributes
+        assert (attributes.get("href") or "./").startswith("./")
+    assert not re.findall(r"url\(|@import|https?://(?!www\.w3\.org/2000/svg)", html)
+
+
+def test_everything_that_a_release_manager_asks_for_is_there() -> None:
+    text = Page(to_html(sample_record(Verdict.FAIL))).text
+    for wanted in (
+        "2 tests failed: Both sides write while Sydney is cut off",
+        "So this is about syncer, not about the lab.",
+        "virginia → ireland",
+        "80.54 ms ± 1.61",
+        "3 of 120 versions are gone at tokyo",
+        "+5.0 s",
+        "sites cut off",
+        "1.41 Mbit/s",
+        "314 (0.168%)",
+        "a micro-VM, Linux 6.12.57+deb13-cloud-amd64",
+        "cubic",
+        "424242",
+        "longhaul run suites/wan -t topologies/four-sites-mobile.yaml --seed 424242",
+        "log.html",
+        "history.jsonl",
+        "logs/sydney/mover-udt.log",
+    ):
+        assert wanted in text, wanted
+
+
+def test_failed_tests_are_unfolded_and_passed_ones_are_not() -> None:
+    page = Page(to_html(sample_record(Verdict.FAIL)))
+    tests = [attributes for tag, attributes in page.tags if tag == "details"]
+    assert len(tests) == 14
+    assert sum("open" in attributes for attributes in tests) == 2
+
+
+def test_nothing_of_the_input_becomes_markup() -> None:
+    hostile = "<script>alert(1)</script>\"'&\x00\x1b"
+    record = sample_record()
+    topology = record.topology.model_copy(update={"name": hostile, "description": hostile, "source_note": hostile})
+    record = record.model_copy(
+        update={
+            "topology": topology,
+            "sut": hostile,
+            "reasons": (hostile,),
+            "tests": (
+                TestRecord(
+                    suite=hostile,
+                    name=hostile,
+                    tags=(hostile,),
+                    status="FAIL",
+                    started_s=0,
+                    elapsed_s=1,
+                    message=hostile,
+                ),
+            ),
+            "environment": record.environment.model_copy(update={"command": hostile}),
+            "artifacts": (f"logs/{hostile}", "javascript:alert(1)"),
+        }
+    )
+    page = Page(to_html(record))
+    assert [tag for tag, _ in page.tags].count("script") == 1
+    assert "./javascript%3Aalert%281%29" in {attributes.get("href") for tag, attributes in page.tags if tag == "a"}
+    assert ElementTree.fromstring(to_junit(record)).get("failures") == "1"
+    assert from_json(to_json(record)) == record
+
+
+def test_artifacts_outside_the_directory_are_left_out(tmp_path: Path) -> None:
+    record = sample_record().model_copy(update={"artifacts": ("../secret", "/etc/passwd", "a/../../b", "logs/a.log")})
+    html = write_report(record, tmp_path).read_text()
+    assert "secret" not in html and "passwd" not in html
+    assert 'href="./logs/a.log"' in html
+    assert 'href="./run.json"' in html
+
+
+def test_the_directory_holds_all_three_and_nothing_partial(tmp_path: Path) -> None:
+    directory = tmp_path / "runs" / "one"
+    index = write_report(sample_record(), directory)
+    assert index == directory / "index.html"
+    assert sorted(path.name for path in directory.iterdir()) == ["index.html", "junit.xml", "run.json"]
+
+
+@pytest.mark.parametrize("verdict", Verdict)
+def test_run_json_is_the_record_and_fits_its_shipped_schema(verdict: Verdict, tmp_path: Path) -> None:
+    record = sample_record(verdict)
+    write_report(record, tmp_path)
+    text = (tmp_path / "run.json").read_text()
+    assert from_json(text).model_copy(update={"artifacts": record.artifacts}) == record
+    assert (REPORT / "run.schema.json").read_text() == run_schema()
+    jsonschema.validate(json.loads(text), json.loads(run_schema()))
+
+
+def test_run_json_of_another_version_is_refused() -> None:
+    with pytest.raises(ValueError, match="schema_version"):
+        from_json(to_json(sample_record()).replace('"schema_version": 1', '"schema_version": 2'))
+
+
+@pytest.mark.parametrize("verdict", Verdict)
+def test_junit_is_as_agreed(verdict: Verdict) -> None:
+    """After a change that is meant: write ``to_junit`` of the sample records to the golden files and read the diff."""
+    assert to_junit(sample_record(verdict)) == (GOLDEN / f"junit-{verdict.lower()}.xml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("verdict", "failures", "errors"), [(Verdict.PASS, 0, 0), (Verdict.FAIL, 2, 0), (Verdict.INVALID, 0, 2)]
+)
+def test_junit_counts_invalid_as_error(verdict: Verdict, failures: int, errors: int) -> None:
+    root = ElementTree.fromstring(to_junit(sample_record(verdict)))
+    counts = {key: int(root.get(key, "-1")) for key in ("tests", "failures", "errors", "skipped")}
+    assert counts == {"tests": 15, "failures": failures, "errors": errors, "skipped": 1}
+    assert len(list(root.iter("testcase"))) == counts["tests"]
+    assert len(list(root.iter("error"))) == errors
+
+
+@pytest.mark.parametrize("verdict", [Verdict.FAIL, Verdict.INVALID])
+def test_junit_is_never_green_for_a_run_that_is_not(verdict: Verdict) -> None:
+    record = sample_record().model_copy(
+        update={"verdict": verdict, "reasons": ("the core died",), "tests": (), "links": ()}
+    )
+    root = ElementTree.fromstring(to_junit(record))
+    outcome = root.find(".//failure" if verdict is Verdict.FAIL else ".//error")
+    assert outcome is not None and outcome.get("message") == "the core died"
+
+
+def bare(record: RunRecord) -> RunRecord:
+    return record.model_copy(update={"tests": (), "links": (), "counters": (), "artifacts": (), "workload": {}})
+
+
+@pytest.mark.parametrize("verdict", Verdict)
+def test_a_run_that_ended_early_has_a_report_too(verdict: Verdict) -> None:
+    text = Page(to_html(bare(sample_record(verdict)))).text
+    assert "nothing vouches for the WAN" in text
+    assert "No test ran." in text
+
+
+def test_a_link_without_an_answer_is_shown_as_such() -> None:
+    link = LinkMeasurement(
+        source="virginia", destination="tokyo", rtt_requested_us=1_000, rtt_measured_us=None, rtt_tolerance_us=1_000,
+        loss_requested=0, loss_measured=None, loss_low=None, loss_high=None, sent=50, received=0,
+        verdict=Verdict.INVALID, reason="no probe came back",
+    )  # fmt: skip
+    (row,) = report_view(sample_record(Verdict.INVALID).model_copy(update={"links": (link,)})).links
+    assert (row.rtt_measured, row.loss_measured, row.probes) == ("no answer", "unknown", "0 of 50")
+
+
+def test_changes_made_together_are_one_moment_and_a_cut_has_an_end() -> None:
+    record = sample_record()
+    changes = all_changes(record)
+    assert len(changes) == 28
+    assert [(moment.reason, len(moment.changes)) for moment in moments(changes)] == [
+        ("set by the test", 2),
+        ("healed at the end", 2),
+        ("sites cut off", 6),
+        ("end of: sites cut off", 6),
+        ("timeline: outage of sydney", 6),
+        ("end of: timeline: outage of sydney", 6),
+    ]
+    found = cuts(changes, record.elapsed_s)
+    assert [(round(cut.end_s - cut.start_s, 3), len(cut.links)) for cut in found] == [(20.0, 6), (2.0, 6)]
+    unhealed = cuts([change for change in changes if change.after.blocked], record.elapsed_s)
+    assert {cut.end_s for cut in unhealed} == {record.elapsed_s}
+
+
+def test_the_strip_shows_every_test_and_every_cut() -> None:
+    root = ElementTree.fromstring(draw_strip(sample_record(Verdict.FAIL)))
+    classes = [element.get("class") for element in root.iter() if element.get("class")]
+    assert {name: classes.count(name) for name in ("PASS", "FAIL", "SKIP", "cut", "change")} == {
+        "PASS": 11,
+        "FAIL": 2,
+        "SKIP": 1,
+        "cut": 2,
+        "change": 2,
+    }
+
+
+def test_a_strip_of_an_instant_can_be_drawn() -> None:
+    test = TestRecord(suite="s", name="t", status="PASS", started_s=0, elapsed_s=0)
+    ElementTree.fromstring(draw_strip(sample_record().model_copy(update={"tests": (test,), "elapsed_s": 0.0})))
