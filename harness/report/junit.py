@@ -25,7 +25,8 @@ def to_junit(record: RunRecord) -> str:
         root.set(key, str(sum(int(suite.get(key, "0")) for suite in root)))
     root.set("time", f"{record.elapsed_s:.3f}")
     ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True).decode() + "\n"
+    text: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return text.decode() + "\n"
 
 
 def _add_suite(root: Element, record: RunRecord, name: str, cases: list[Element]) -> None:
