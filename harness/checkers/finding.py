@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from harness.model.base import Value
 from harness.model.verdict import Verdict
@@ -16,19 +16,21 @@ class Finding(Value):
     site: str = ""
     problem: str
 
-    def __str__(self) -> str:
-        place = f"{self.site}: " if self.site else ""
-        return f"[{self.checker}] {place}{self.path}: {self.problem}"
-
 
 def verdict_of(findings: Iterable[Finding]) -> Verdict:
     """FAIL when there is any."""
     return Verdict.FAIL if any(True for _ in findings) else Verdict.PASS
 
 
-def summary(findings: tuple[Finding, ...], limit: int = 12) -> str:
-    """A few lines for a person; says how many were left out."""
-    lines = [str(finding) for finding in findings[:limit]]
-    if len(findings) > limit:
-        lines.append(f"... and {len(findings) - limit} more")
+def summary(findings: Sequence[Finding], limit: int = 12) -> str:
+    """A few lines for a person: the same problem at several sites is one line; says how many lines were left out."""
+    sites: dict[tuple[str, str, str], list[str]] = {}
+    for finding in findings:
+        sites.setdefault((finding.checker, finding.path, finding.problem), []).append(finding.site)
+    lines = [
+        f"[{checker}] {', '.join(filter(None, where)) or 'all sites'}: {path}: {problem}"
+        for (checker, path, problem), where in sites.items()
+    ]
+    if len(lines) > limit:
+        lines[limit:] = [f"... and {len(lines) - limit} more"]
     return "\n".join(lines)

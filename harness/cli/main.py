@@ -12,7 +12,9 @@ from typer.exceptions import Abort, TyperException
 from harness.errors import ExitCode, LonghaulError
 
 COMMANDS: tuple[str, ...] = (
+    "run",
     "doctor",
+    "image",
     "test",
     "validate",
     "graph",

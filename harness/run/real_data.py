@@ -14,7 +14,7 @@ from harness.model.base import Value
 
 MOST_FILES = 3_000
 MOST_BYTES = 40_000_000
-LARGEST_FILE = 4_000_000
+LARGEST_FILE = 250_000
 _NOT_STANDARD = frozenset({"site-packages", "dist-packages"})
 
 

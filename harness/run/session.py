@@ -60,7 +60,9 @@ class Session:
         self._agents: dict[str, AgentClient] = {}
         self._lost_before = 0
         self._folder_mark = 0
+        self._known: set[Finding] = set()
         self._started = 0
+        self._running = False
 
     def site(self, word: str) -> str:
         """The site that a word of a suite means; see ``resolve_site``."""
@@ -75,15 +77,18 @@ class Session:
         if not self._agents:
             self._agents = self.everywhere(lambda site: AgentClient(self.nodes[site]))
         self._started += 1
+        self._running = True
         self._folder_mark = self.recorder.mark()
+        self._known.clear()
         began = time.monotonic()
         self.sut.start(self.nodes, f"run{self._started}")
         self.recorder.record("sut", "started", data={"seconds": round(time.monotonic() - began, 3)})
 
     def stop_sut(self) -> None:
-        """Fetch its logs and stop it everywhere; nothing when it was never started."""
-        if not self._started:
+        """Fetch its logs and stop it everywhere; nothing when it does not run."""
+        if not self._running:
             return
+        self._running = False
         try:
             self.sut.collect_logs(self.directory.logs)
         finally:
@@ -151,11 +156,17 @@ class Session:
         self._lost_before = self.wan.lost_packets()
 
     def audit(self) -> tuple[Finding, ...]:
-        """Read every tree, put it into the history, and judge all that was done since the folder was new."""
+        """Read every tree, put it into the history, and judge all that was done since the folder was new.
+
+        What an earlier audit of the same folder found already is left out, so that one loss fails one test.
+        """
         trees = self.trees()
         for site, tree in trees.items():
             self.recorder.record_tree(site, tree)
-        return audit(effects_of(self.recorder.since(self._folder_mark)), trees, self.sut.conflict_original)
+        findings = audit(effects_of(self.recorder.since(self._folder_mark)), trees, self.sut.conflict_original)
+        new = tuple(finding for finding in findings if finding not in self._known)
+        self._known.update(new)
+        return new
 
     def everywhere(self, action: Callable[[str], T]) -> dict[str, T]:
         """Run at all sites at once; the first error is raised when all have ended."""

@@ -2,7 +2,7 @@
 Documentation       One site at a time writes; every site must show it.
 Resource            ../resources/session.resource
 Library             harness.robotlib.workload_library.WorkloadLibrary
-Test Tags           smoke
+Test Tags           smoke    ci
 
 
 *** Test Cases ***

@@ -1,0 +1,115 @@
+"""Finding, loading and dry-running suites, and the verdict of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import ExitCode, FidelityError, InputError, LabError, SutError
+from harness.model.measurement import LinkMeasurement
+from harness.model.run_record import TestRecord
+from harness.model.verdict import Verdict
+from harness.robotlib.acceptance import judge
+from harness.robotlib.runner import SUITE_KINDS, SuiteOutcome, find_suites, load_suites
+
+
+def test_every_shipped_test_is_well_formed() -> None:
+    suite = load_suites(find_suites([]), [])
+    result = suite.run(dryrun=True, console="none", output=None)
+    assert {test.full_name: test.message for test in result.suite.all_tests if not test.passed} == {}
+    assert not list(result.errors.messages)
+
+
+def test_every_shipped_test_has_a_tag_of_the_dictionary() -> None:
+    shipped = find_suites(["smoke"])[0].parent
+    dictionary = {line.split("`")[1] for line in (shipped / "README.md").read_text().splitlines() if line[:3] == "| `"}
+    for test in load_suites(find_suites([]), []).all_tests:
+        tags = {str(tag) for tag in test.tags}
+        assert tags
+        assert tags <= dictionary, test.full_name
+
+
+def test_no_names_mean_all_shipped_suites() -> None:
+    assert [path.name for path in find_suites([])] == list(SUITE_KINDS)
+
+
+def test_an_unknown_suite_is_answered_with_the_shipped_ones() -> None:
+    with pytest.raises(InputError) as caught:
+        find_suites(["smok"])
+    assert "smoke" in (caught.value.hint or "")
+
+
+def test_tags_select_and_an_unknown_one_is_answered_with_those_there() -> None:
+    everything = load_suites(find_suites([]), []).test_count
+    assert 0 < load_suites(find_suites([]), ["conflict", "partition"]).test_count < everything
+    with pytest.raises(InputError) as caught:
+        load_suites(find_suites(["mobile"]), ["smoke"])
+    assert caught.value.hint == "tags there: mobile"
+
+
+def test_a_file_that_is_no_suite_is_bad_input(tmp_path: Path) -> None:
+    path = tmp_path / "empty.robot"
+    path.write_text("*** Test Cases ***\n")
+    with pytest.raises(InputError):
+        load_suites([path], [])
+
+
+def test_keywords_outside_of_a_run_say_how_to_run_them(tmp_path: Path) -> None:
+    path = tmp_path / "lonely.robot"
+    path.write_text(
+        "*** Settings ***\nLibrary    harness.robotlib.sync_library.SyncLibrary\n"
+        "*** Test Cases ***\nLonely\n    Start System Under Test\n"
+    )
+    result = load_suites([path], []).run(console="none", output=None)
+    (test,) = result.suite.all_tests
+    assert "longhaul run" in test.message
+
+
+def measured(verdict: Verdict, reason: str = "") -> LinkMeasurement:
+    return LinkMeasurement(
+        source="tokyo",
+        destination="oregon",
+        rtt_requested_us=1,
+        rtt_measured_us=1,
+        rtt_tolerance_us=1,
+        loss_requested=0,
+        loss_measured=0,
+        loss_low=0,
+        loss_high=0,
+        sent=1,
+        received=1,
+        verdict=verdict,
+        reason=reason,
+    )
+
+
+def outcome(*statuses: Any, interrupted: bool = False, failures: tuple[str, ...] = ()) -> SuiteOutcome:
+    tests = tuple(
+        TestRecord(suite="smoke", name=f"T{number}", status=status, started_s=0, elapsed_s=0, message="why")
+        for number, status in enumerate(statuses)
+    )
+    return SuiteOutcome(tests=tests, failures=failures, interrupted=interrupted, lab_error=None)
+
+
+GOOD = (measured(Verdict.PASS),)
+
+
+@pytest.mark.parametrize(
+    ("links", "found", "error", "expected"),
+    [
+        (GOOD, outcome("PASS", "SKIP"), None, (Verdict.PASS, 0, ())),
+        (GOOD, outcome("PASS", "FAIL"), None, (Verdict.FAIL, 1, ("smoke: T1",))),
+        (GOOD, outcome("PASS", failures=("teardown",)), None, (Verdict.FAIL, 1, ("teardown",))),
+        (GOOD, outcome("PASS"), SutError("stuck"), (Verdict.FAIL, 1, ("stuck",))),
+        (GOOD, outcome("INVALID", "FAIL"), None, (Verdict.INVALID, 4, ("smoke: T0: why",))),
+        (GOOD, outcome("PASS"), FidelityError("idle"), (Verdict.INVALID, 4, ("idle",))),
+        ((measured(Verdict.INVALID, "RTT off"),), None, None, (Verdict.INVALID, 4, ("tokyo>oregon: RTT off",))),
+        (GOOD, outcome("FAIL"), LabError("gone"), (Verdict.INVALID, 3, ("gone",))),
+        (GOOD, outcome("FAIL", interrupted=True), LabError("gone"), (Verdict.INVALID, 130, ("interrupted", "gone"))),
+    ],
+)
+def test_verdict_exit_code_and_reasons(links: Any, found: Any, error: Any, expected: Any) -> None:
+    verdict, code, reasons = judge(links, found, error)
+    assert (verdict, ExitCode(code), reasons) == expected

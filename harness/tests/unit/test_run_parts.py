@@ -1,0 +1,131 @@
+"""The small pure parts of a run: naming sites, cutting topologies down, access lines, packing real trees."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from harness.config.shipped import find_topology
+from harness.config.topology_file import load_topology
+from harness.errors import InputError
+from harness.model.impairment import Impairment, IndependentLoss
+from harness.model.topology import Site
+from harness.run.access import behind_access
+from harness.run.directory import RunDirectory
+from harness.run.real_data import LARGEST_FILE, MOST_BYTES, MOST_FILES, pack_tree
+from harness.run.sites import first_sites, resolve_site
+
+SITES = (Site(name="tokyo"), Site(name="bus", kind="mobile"), Site(name="ireland"))
+
+
+@pytest.mark.parametrize(
+    ("word", "site"),
+    [
+        ("first", "tokyo"),
+        ("second", "bus"),
+        ("last", "ireland"),
+        ("mobile", "bus"),
+        ("Last", "ireland"),
+        ("bus", "bus"),
+    ],
+)
+def test_words_name_sites(word: str, site: str) -> None:
+    assert resolve_site(word, SITES) == site
+
+
+def test_two_sites_are_enough_for_every_word() -> None:
+    two = SITES[::2]
+    assert [resolve_site(word, two) for word in ("second", "last", "mobile")] == ["ireland"] * 3
+
+
+def test_an_unknown_word_is_answered_with_the_accepted_ones() -> None:
+    with pytest.raises(InputError) as caught:
+        resolve_site("third", SITES)
+    assert caught.value.hint == "accepted: tokyo, bus, ireland, first, second, last, mobile"
+
+
+def test_first_sites_keeps_only_their_links_and_outages() -> None:
+    mobile = load_topology(find_topology("four-sites-mobile"))
+    two = first_sites(mobile, 2)
+    assert len(two.sites) == len(two.links) == 2
+    assert two.timeline == ()
+    assert first_sites(mobile, 4).timeline == mobile.timeline
+    assert first_sites(mobile, None) is mobile
+
+
+@pytest.mark.parametrize("count", [-1, 0, 1, 5])
+def test_first_sites_refuses_what_is_no_wan(count: int) -> None:
+    with pytest.raises(InputError, match=f"--sites {count}"):
+        first_sites(load_topology(find_topology("four-sites")), count)
+
+
+def test_an_access_line_stands_in_series_with_each_link_of_its_site() -> None:
+    link = Impairment(delay_us=50_000, rate_bps=100_000_000, buffer_bytes=1_000_000)
+    links = {("bus", "tokyo"): link, ("tokyo", "bus"): link, ("tokyo", "ireland"): link}
+    changed = behind_access("bus", "lte", links)
+    assert set(changed) == {("bus", "tokyo"), ("tokyo", "bus")}
+    up, down = changed["bus", "tokyo"], changed["tokyo", "bus"]
+    assert up.delay_us > 50_000
+    assert up.rate_bps is not None
+    assert down.rate_bps is not None
+    assert up.rate_bps < down.rate_bps < 100_000_000
+    assert up.mean_loss > 0
+
+
+def test_a_slower_link_stays_the_bottleneck_behind_an_access_line() -> None:
+    slow = Impairment(rate_bps=10_000, buffer_bytes=5_000)
+    changed = behind_access("bus", "lte", {("bus", "tokyo"): slow})["bus", "tokyo"]
+    assert (changed.rate_bps, changed.buffer_bytes) == (10_000, 5_000)
+
+
+def test_two_lossy_lines_in_series_are_refused() -> None:
+    lossy = Impairment(loss=IndependentLoss(probability=0.01))
+    with pytest.raises(InputError, match="loss"):
+        behind_access("bus", "lte", {("bus", "tokyo"): lossy})
+
+
+def test_an_unknown_profile_is_bad_input() -> None:
+    with pytest.raises(InputError, match="lte"):
+        behind_access("bus", "carrier-pigeon", {("bus", "tokyo"): Impairment()})
+
+
+def test_the_default_tree_is_bounded_and_real(tmp_path: Path) -> None:
+    tree = pack_tree(None, tmp_path / "tree.tar")
+    assert 500 < tree.files <= MOST_FILES
+    assert tree.bytes <= MOST_BYTES
+    with tarfile.open(tree.archive) as members:
+        sizes = {member.name: member.size for member in members if member.isfile()}
+    assert len(sizes) == tree.files
+    assert max(sizes.values()) <= LARGEST_FILE
+    assert "abc.py" in sizes
+
+
+def test_a_given_directory_is_packed_whole(tmp_path: Path) -> None:
+    source = tmp_path / "data"
+    (source / "empty").mkdir(parents=True)
+    (source / "f").write_bytes(b"12345")
+    (source / "link").symlink_to("f")
+    tree = pack_tree(str(source), tmp_path / "tree.tar")
+    assert (tree.files, tree.bytes) == (1, 5)
+    with tarfile.open(tree.archive) as members:
+        assert sorted(members.getnames()) == ["empty", "f", "link"]
+
+
+@pytest.mark.parametrize("name", ["missing", "file", "empty"])
+def test_what_holds_no_file_is_bad_input(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError):
+        pack_tree(str(tmp_path / name), tmp_path / "tree.tar")
+
+
+def test_results_never_go_into_a_directory_that_holds_something(tmp_path: Path) -> None:
+    RunDirectory.create(tmp_path / "new")
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "run.json").write_text("{}")
+    with pytest.raises(InputError, match="not empty"):
+        RunDirectory.create(tmp_path / "used")
+    with pytest.raises(InputError):
+        RunDirectory.create(tmp_path / "used" / "run.json" / "below")

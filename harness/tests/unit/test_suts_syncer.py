@@ -1,0 +1,41 @@
+"""What the syncer adapter knows of the engine's names, and the registry."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.errors import InputError
+from harness.suts.registry import create_sut
+from harness.suts.syncer_sut import SyncerSut
+
+
+@pytest.mark.parametrize(
+    ("copy", "original"),
+    [
+        (b"a.conflict-tokyo-0123abcd.txt", b"a.txt"),
+        (b"d/a.tar.conflict-tokyo-0123abcd.gz", b"d/a.tar.gz"),
+        (b"no-extension.conflict-new-york-0123abcd", b"no-extension"),
+        (b"new\nline \xff.conflict-tokyo-0123abcd", b"new\nline \xff"),
+        (b"a.conflict-tokyo-0123abcd.conflict-oregon-deadbeef.txt", b"a.conflict-tokyo-0123abcd.txt"),
+        (b"a.conflict-tokyo-0123abc.txt", None),
+        (b"a.conflict-tokyo-0123ABCD.txt", None),
+        (b"conflict.conflict", None),
+        (b"a.conflict-tokyo-0123abcd/inside", None),
+    ],
+)
+def test_conflict_copies_are_known_by_name(copy: bytes, original: bytes | None) -> None:
+    assert SyncerSut().conflict_original(copy) == original
+
+
+@pytest.mark.parametrize(
+    ("path", "own"), [(b".syncer", True), (b".syncer/tmp/x", True), (b".syncerx", False), (b"d/.syncer", False)]
+)
+def test_only_the_engines_directory_at_the_root_is_ignored(path: bytes, own: bool) -> None:
+    assert SyncerSut().ignored(path) is own
+
+
+def test_an_unknown_system_is_answered_with_the_known_ones() -> None:
+    assert create_sut("syncer").name == "syncer"
+    with pytest.raises(InputError) as caught:
+        create_sut("rsnyc")
+    assert "syncer" in (caught.value.hint or "")
