@@ -8,7 +8,7 @@ from harness.config.explain import validate
 from harness.config.problems import DocumentError, Problem, did_you_mean
 from harness.config.profile_document import ProfileDocument
 from harness.config.shipped import shipped_dir
-from harness.config.yaml_tree import LARGEST_FILE, read_tree
+from harness.config.yaml_tree import LARGEST_FILE, YamlTree, read_tree
 from harness.errors import InputError
 from harness.model.units import quote
 
@@ -32,7 +32,11 @@ def load_profile(reference: str, *, beside: Path) -> ProfileDocument:
     """A profile by path (ends in ``.yaml``, relative to the topology ``beside``) or by name: from ``profiles/`` beside
     the topology, else from the shipped ones. Raises ProfileNotFound, or DocumentError for what is wrong in its file."""
     path = _find(reference, beside)
-    tree = read_tree(read_file(path), str(path))
+    return profile_of(read_tree(read_file(path), str(path)), path)
+
+
+def profile_of(tree: YamlTree, path: Path) -> ProfileDocument:
+    """The profile that a file says. Raises DocumentError with every problem."""
     if tree.problems and tree.value is None:
         raise DocumentError(tree.problems)
     document, invalid = validate(ProfileDocument, tree)

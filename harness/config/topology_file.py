@@ -8,11 +8,13 @@ from harness.config.compose import compose, profile_references
 from harness.config.explain import validate
 from harness.config.problems import DocumentError, Problem
 from harness.config.profile_document import ProfileDocument
-from harness.config.profile_file import ProfileNotFound, load_profile, read_file
+from harness.config.profile_file import ProfileNotFound, load_profile, profile_of, read_file
 from harness.config.references import check_references
 from harness.config.topology_document import TopologyDocument
 from harness.config.yaml_tree import YamlTree, read_tree
 from harness.model.topology import Topology
+
+_KEYS_OF_A_PROFILE = {"uplink", "downlink"}
 
 
 def load_topology(path: Path) -> Topology:
@@ -22,7 +24,19 @@ def load_topology(path: Path) -> Topology:
 
 def parse_topology(data: bytes, path: Path) -> Topology:
     """The topology that ``data`` says. ``path`` names it in messages, and profiles are looked for beside it."""
-    tree = read_tree(data, str(path))
+    return topology_of(read_tree(data, str(path)), path)
+
+
+def load_document(path: Path) -> Topology | ProfileDocument:
+    """Read and check a topology or a profile, whichever the file is. Raises DocumentError."""
+    tree = read_tree(read_file(path), str(path))
+    if isinstance(tree.value, dict) and _KEYS_OF_A_PROFILE & set(tree.value):
+        return profile_of(tree, path)
+    return topology_of(tree, path)
+
+
+def topology_of(tree: YamlTree, path: Path) -> Topology:
+    """The topology that a file says. Raises DocumentError with every problem."""
     if tree.problems and tree.value is None:
         raise DocumentError(tree.problems)
     document, invalid = validate(TopologyDocument, tree)

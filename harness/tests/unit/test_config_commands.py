@@ -27,6 +27,11 @@ def test_validate_accepts_the_shipped_files() -> None:
     assert "ok four-sites: 4 sites, 12 links\n" in out
 
 
+def test_validate_accepts_profiles_too() -> None:
+    code, out, _ = call("validate", str(TOPOLOGIES / "profiles" / "lte.yaml"))
+    assert (code, out.endswith("lte.yaml: profile lte\n")) == (0, True)
+
+
 def test_validate_names_every_problem_and_exits_with_2(tmp_path: Path) -> None:
     bad = tmp_path / "bad.yaml"
     bad.write_text("version: 1\nname: [red]\nsites: {a: , b: }\nlinks:\n  - {between: [a, c], rtt: 5}\n")
