@@ -168,6 +168,8 @@ class LabBuilder:
         if self._core is not None:
             # A core that is just being placed still writes to the ledger: let it end first.
             wait([self._core], timeout=_CORE_PATIENCE_S)
+            if self._core.done() and self._core.exception() is None:
+                self._core.result().close()
         if self._paths is not None and self._ledger is not None:
             try:
                 undo_all(self._paths, self._ledger)

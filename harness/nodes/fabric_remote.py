@@ -25,7 +25,7 @@ from harness.errors import NodeError, RemoteTimeout
 from harness.nodes.port import Completed, RemoteProcess
 
 CONNECT_DEADLINE_S = 15.0
-_GRACE_S = 5.0
+_GRACE_S = 2.0
 """How long after a command's deadline its streams may stay open (a descendant in another process group holds them)."""
 
 _BYTES = "latin-1"
@@ -120,7 +120,7 @@ class FabricRemote:
         stdin: str | None = None,
     ) -> Completed:
         """Run and wait; see ``Remote``. A command ended by a signal has exit code 128 + the signal's number."""
-        command = _bounded(argv, timeout_s, env=env, cwd=cwd or self._home, has_stdin=stdin is not None)
+        command = _bounded(argv, timeout_s, env=env, cwd=cwd or self._home, has_stdin=bool(stdin))
         begin = time.monotonic()
         exit_code, stdout, stderr = self._execute(argv, command, timeout_s, stdin)
         seconds = time.monotonic() - begin
@@ -137,7 +137,7 @@ class FabricRemote:
         When interrupted, the command is killed before the interrupt goes on.
         """
         mark = secrets.token_hex(8)
-        command = _bounded(argv, 0, env={_MARK: mark}, cwd=self._home, has_stdin=stdin is not None)
+        command = _bounded(argv, 0, env={_MARK: mark}, cwd=self._home, has_stdin=bool(stdin))
         try:
             result = self._connected().run(
                 command, warn=True, in_stream=stdin or False, out_stream=stdout, err_stream=stderr, encoding=_BYTES

@@ -51,6 +51,11 @@ def _mount(source: str, target: str, kind: str | None, flags: int, options: str 
     _checked(_libc.mount(*arguments, ctypes.c_ulong(flags), data), f"mount {source} on {target}")
 
 
+def _bind(descriptor: int, target: str) -> None:
+    _mount(f"/proc/self/fd/{descriptor}", target, None, MS_BIND | MS_REC)
+    os.close(descriptor)
+
+
 def _hidden(path: str, covers: list[str]) -> bool:
     return any(path == cover or path.startswith(cover + "/") for cover in covers)
 
@@ -59,13 +64,14 @@ def _private_world(spec: dict[str, Any]) -> None:
     """Give the node its own /tmp, /run, /var/log, /dev/shm, /proc, /sys and identity files."""
     _mount("none", "/", None, MS_REC | MS_PRIVATE)
     covers = [target for _, target in spec["binds"]]
-    kept = [(path, os.open(path, os.O_PATH)) for path in spec["keep"] if _hidden(path, covers)]
-    for source, target in spec["binds"]:
-        _mount(source, target, None, MS_BIND)
-    for path, descriptor in kept:
+    # Opened before anything is covered: a source may itself lie below one of the covers, and what is kept does.
+    binds = [(os.open(source, os.O_PATH), target) for source, target in spec["binds"]]
+    kept = [(os.open(path, os.O_PATH), path) for path in spec["keep"] if _hidden(path, covers)]
+    for descriptor, target in binds:
+        _bind(descriptor, target)
+    for descriptor, path in kept:
         os.makedirs(path, exist_ok=True)
-        _mount(f"/proc/self/fd/{descriptor}", path, None, MS_BIND | MS_REC)
-        os.close(descriptor)
+        _bind(descriptor, path)
     _mount("shm", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
     # A sysfs and a proc of the node's own: interfaces, sysctls and processes are then the node's.
     _mount("sysfs", "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC)
