@@ -81,8 +81,8 @@ class Root:
             marker = private / os.fsdecode(MARKER)
             if not marker.exists():
                 _write_durably(marker, f"{secrets.token_hex(16)}\n".encode())
-            for made in (private, self.folder, self.folder.parent):
-                _fsync_directory(made)
+                for made in (private, self.folder, self.folder.parent):
+                    _fsync_directory(made)
         except OSError as error:
             raise InputError(
                 f"the folder {self.folder} cannot be made: {error.strerror}",

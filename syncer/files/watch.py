@@ -29,7 +29,7 @@ _LOST = flags.Q_OVERFLOW | flags.UNMOUNT
 class WatchBatch(NamedTuple):
     """``dirty``: directories to scan, not recursively: every new directory below a new one is in it too.
 
-    ``overflow``: events were lost, or the folder itself was moved or unmounted; scan everything.
+    ``overflow``: events were lost, or the folder itself was moved, removed or unmounted; scan everything.
     """
 
     dirty: set[bytes]
@@ -94,6 +94,8 @@ class Watcher:
                     continue
                 name = os.fsencode(event.name)
                 if name == PRIVATE:
+                    # the marker goes with it; while the folder is open its own removal is not told
+                    overflow = overflow or bool(not directory and event.mask & (flags.DELETE | flags.MOVED_FROM))
                     continue
                 dirty.add(directory)
                 if event.mask & flags.ISDIR and name:

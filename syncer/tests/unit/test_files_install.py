@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
-import stat
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,10 +14,9 @@ import pytest
 from syncer.core.records import Entry, Fingerprint, Kind
 from syncer.errors import DestinationChanged, DiskFailed, DiskFull, SourceChanged
 from syncer.files import aside, install
-from syncer.files.root import Root
-from syncer.files.scan import observe
+from syncer.files.scan import Problem, observe
 from syncer.files.temp_store import partial_name
-from syncer.tests.unit.sample_folder import MTIME_NS, Folder, content_of, file_entry
+from syncer.tests.unit.sample_folder import MTIME_NS, Folder, content_of, file_entry, in_child_as_nobody
 
 
 @pytest.fixture
@@ -141,8 +140,6 @@ def test_metadata_of_a_file_that_may_not_be_read(tmp_path: Path) -> None:
 
     def sets_it() -> bool:
         return folder.installer.set_metadata(entry, fingerprint).mode == 0o640
-
-    from syncer.tests.unit.sample_folder import in_child_as_nobody
 
     assert in_child_as_nobody(sets_it)
     assert folder.fingerprint(b"file").mode == 0o640
@@ -303,13 +300,11 @@ def before_step(
     monkeypatch.setattr(module, name, acting)
 
 
-@pytest.mark.parametrize("how", CHANGES)
+@pytest.mark.parametrize("how", ["written", "replaced", "chmod"])
 @pytest.mark.parametrize("keep", [{}, {"keep_as": b"kept"}])
 def test_a_write_just_before_the_exchange_is_put_back(
     folder: Folder, monkeypatch: pytest.MonkeyPatch, how: str, keep: dict[str, bytes]
 ) -> None:
-    if how == "written, same size":
-        pytest.skip("a write that restores the old mtime within the instant can't be told from ours")
     before = folder.install(b"path", b"old", None)
     seen: list[bytes] = []
     before_step(monkeypatch, aside, "exchange", lambda: seen.append(changed_by(folder, how)))
@@ -333,7 +328,7 @@ def test_a_writer_that_opens_just_before_the_exchange_goes_on_writing(
 
 
 def test_a_replacement_of_ours_before_it_is_taken_back_stays(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The user writes before the exchange, and replaces the file between the exchange and its undoing: both are kept."""
+    """The user writes before the exchange, and replaces the file between it and its undoing: both are kept."""
     before = folder.install(b"path", b"old", None)
     before_step(monkeypatch, aside, "exchange", lambda: folder.write(b"path", b"first edit"))
 
@@ -364,14 +359,7 @@ def test_a_deletion_of_ours_before_it_is_taken_back(folder: Folder, monkeypatch:
 def test_a_write_just_before_a_removal_is_put_back(folder: Folder, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     before = folder.install(b"path", b"old", None)
     seen: list[bytes] = []
-    rename = os.rename
-
-    def racing(*arguments: object, **options: object) -> None:
-        if not seen:
-            seen.append(changed_by(folder, how))
-        rename(*arguments, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(aside.os, "rename", racing)
+    before_step(monkeypatch, aside.os, "rename", lambda: seen.append(changed_by(folder, how)))
     with pytest.raises(DestinationChanged):
         folder.installer.remove(b"path", Kind.FILE, before)
     assert folder.tree() == {b"path": seen[0]}
@@ -529,8 +517,6 @@ def test_flush_syncs_every_directory_that_changed(folder: Folder, monkeypatch: p
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A tmpfs of 1 MiB and 24 inodes."""
-    import subprocess
-
     place = tmp_path / "small"
     place.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,nr_inodes=24", "tmpfs", place], check=True)
@@ -559,22 +545,12 @@ def test_a_full_disk_is_said_and_changes_nothing(small_disk: Path) -> None:
 
 @pytest.mark.root
 def test_another_file_system_below_is_not_written_to(folder: Folder) -> None:
-    import subprocess
-
     folder.at(b"mounted").mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder.at(b"mounted")], check=True)
     try:
         with pytest.raises(DiskFailed):
             folder.install(b"mounted/file", b"data", None)
-        assert (
-            not isinstance(observe(folder.root, b"mounted/file"), type(None))
-            or list(folder.at(b"mounted").iterdir()) == []
-        )
+        assert list(folder.at(b"mounted").iterdir()) == []
+        assert isinstance(observe(folder.root, b"mounted"), Problem)
     finally:
         subprocess.run(["umount", folder.at(b"mounted")], check=True)
-
-
-def test_two_roots_share_nothing(tmp_path: Path) -> None:
-    with Root(tmp_path / "a").create() as first, Root(tmp_path / "b").create() as second:
-        assert first.id != second.id
-        assert stat.S_ISDIR(os.fstat(second.temporary_fd).st_mode)
