@@ -108,7 +108,7 @@ def place_vm_core(sites: int, recorder: Recorder, seed: int | None, progress: Pr
         recorder.record(resource)
     try:
         transport = wait_until_up(machine)
-        _name_ports(machine, Kernel(transport))
+        name_ports(machine, Kernel(transport))
         return _core(machine, transport, recorder, seed)
     except BaseException:
         _discard(machine, recorder)
@@ -203,7 +203,7 @@ def _opened(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _name_ports(machine: Machine, kernel: Kernel) -> None:
+def name_ports(machine: Machine, kernel: Kernel) -> None:
     """Name the guest's interfaces after the machine's ports, by the MACs that QEMU gave them."""
     by_mac = {link.get_attr("IFLA_ADDRESS"): link["index"] for link in kernel.links().values()}
     with kernel.batch() as batch:
