@@ -87,6 +87,10 @@ class DataPlane:
         self._router.close()
         self._context.term()
 
+    def reconfigure(self, config: Config) -> None:
+        """Sites were added or removed."""
+        self._config = config
+
     @property
     def mover_pid(self) -> int:
         """0 while no mover has said hello."""

@@ -73,18 +73,19 @@ class Folder:
 
     # scanning
 
-    async def scan(self, subtree: bytes, recursive: bool) -> Scanned:
-        """Raises RootMissing."""
-        return await self._in(self._scanning, lambda: self._scan(subtree, recursive))
+    async def scan(self, places: list[tuple[bytes, bool]]) -> Scanned:
+        """What stands in these (directory, recursive) places. Raises RootMissing."""
+        return await self._in(self._scanning, lambda: self._scan(places))
 
-    def _scan(self, subtree: bytes, recursive: bool) -> Scanned:
+    def _scan(self, places: list[tuple[bytes, bool]]) -> Scanned:
         found, unknown = {}, []
-        for item in scan(self.root, subtree, recursive):
-            if isinstance(item, Problem):
-                log.warning("not synced", path=_shown(item.path), reason=item.reason)
-                unknown.append(item.path)
-            else:
-                found[item.path] = item
+        for subtree, recursive in places:
+            for item in scan(self.root, subtree, recursive):
+                if isinstance(item, Problem):
+                    log.warning("not synced", path=_shown(item.path), reason=item.reason)
+                    unknown.append(item.path)
+                else:
+                    found[item.path] = item
         return Scanned(found, tuple(unknown))
 
     async def absent(self, paths: list[bytes]) -> list[bytes]:

@@ -1,6 +1,6 @@
-"""Run a program that dies with its parent and logs to a file.
+"""Run a command that dies with its parent and logs to a file: ``python -m syncer.site.tether LOG PARENT -- COMMAND``.
 
-``python -m syncer.site.tether LOG PARENT -- COMMAND ...``. An orphan would run beside its successor. PARENT is the pid of the expected parent (0: whoever it is).
+An orphan would run beside its successor. PARENT is the pid of the expected parent (0: whoever it is).
 """
 
 from __future__ import annotations

@@ -1,0 +1,41 @@
+"""``syncer status``"""
+
+from __future__ import annotations
+
+import json
+
+import typer
+
+from syncer.cli.options import HomeOption, JsonOption
+
+TIMEOUT_S = 5.0
+
+
+def register(app: typer.Typer) -> None:
+    @app.command()
+    def status(home: HomeOption, as_json: JsonOption = False) -> None:
+        """Show what the running engine knows: its folder, its peers and its processes.
+
+        Example: syncer status --home ~/sync --json
+        """
+        from syncer.site.home import Home
+        from syncer.site.status import ask
+
+        place = Home(home)
+        place.load()
+        answer = ask(place, {"ask": "status"}, timeout_s=TIMEOUT_S)
+        if as_json:
+            typer.echo(json.dumps(answer))
+            return
+        typer.echo(f"site {answer['site']}: {answer['state']}, {'in sync' if answer['in_sync'] else 'not in sync'}")
+        typer.echo(
+            f"  {answer['entries']} entries, {answer['bytes']} bytes, {answer['needs']} to get,"
+            f" {answer['conflicts']} conflict copies"
+        )
+        for peer in answer["peers"]:
+            state = "connected" if peer["connected"] else "not connected"
+            session = peer["session"]
+            rate = f", {session['delivered_rate_bps'] / 1e6:.1f} Mbit/s" if session and "rtt_us" in session else ""
+            rtt = f", RTT {session['rtt_us'] / 1000:.1f} ms" if rate else ""
+            typer.echo(f"  {peer['site']}: {state}, {'in sync' if peer['in_sync'] else 'not in sync'}{rtt}{rate}")
+        typer.echo("  processes: " + ", ".join(f"{row['role']} {row['pid']}" for row in answer["processes"]))

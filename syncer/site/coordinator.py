@@ -1,0 +1,482 @@
+"""The coordinator process: one event loop that feeds the replica and carries out its commands.
+
+Whatever can't be mended in place ends the process: its supervisor starts it again from what is durable.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+from collections import deque
+from collections.abc import Coroutine
+from pathlib import Path
+
+import structlog
+
+from syncer.core.commands import (
+    Apply,
+    CancelFetch,
+    Command,
+    DeltaTaken,
+    Fetch,
+    IndexIsOld,
+    Rescan,
+    SendAck,
+    SendDelta,
+)
+from syncer.core.records import Entry
+from syncer.core.replica import Replica
+from syncer.errors import DiskFull, RootMissing, SourceChanged, StoreError, SyncerError
+from syncer.files.root import Root, fingerprint_of
+from syncer.files.watch import Watcher
+from syncer.site import logs
+from syncer.site.agreement import Agreement
+from syncer.site.control_plane import ControlPlane
+from syncer.site.data_plane import DataPlane
+from syncer.site.folder import APPLY_BATCH, Folder
+from syncer.site.home import Config, Home
+from syncer.site.scanner import Scanner
+from syncer.site.status import StatusServer
+from syncer.store.index import Index
+from syncer.wire import control
+from syncer.wire import mover_protocol as mover
+from syncer.wire.control import Hello, Message, WantItem
+
+BATCH_S = 0.002
+TICK_S = 1.0
+ROOT_RETRY_S = 1.0
+
+log = structlog.get_logger("coordinator")
+
+
+class Coordinator:
+    """One site, running."""
+
+    def __init__(self, home: Home, config: Config, index: Index, folder: Folder, watcher: Watcher) -> None:
+        self.home = home
+        self.config = config
+        self.index = index
+        self.folder = folder
+        self.replica = Replica(config.site, index, [peer.name for peer in config.sites])
+        self.scanner = Scanner(folder, watcher, index, self.replica, self.wake)
+        self.agreement = Agreement(self)
+        self.ready = False
+        self._work = asyncio.Event()
+        self._applies: deque[Apply] = deque()
+        self._applies_wake = asyncio.Event()
+        self._applying = 0
+        self._fetches: dict[int, str] = {}
+        self._wants: dict[tuple[str, int], list[WantItem]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.control = ControlPlane(config, home.load_secret(), self)
+        self.data = DataPlane(config, home.endpoint("movers"), self)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is known to be left to do at this site."""
+        return self.ready and self.scanner.idle and not self.replica.needs and not self._applies and not self._applying
+
+    async def run(self, status: StatusServer) -> None:
+        """Until cancelled, or until something breaks (raised)."""
+        status.serve(self)
+        self._start(self._flush_for_ever())
+        self._start(self._apply_for_ever())
+        self._start(self._tick_for_ever())
+        self._start(self.scanner.run())
+        self.scanner.watch()
+        try:
+            first = asyncio.ensure_future(self.scanner.full_scan())
+            await asyncio.wait({first, self._failed}, return_when=asyncio.FIRST_COMPLETED)
+            self.ready = True
+            log.info("serving", entries=self.index.counts().entries)
+            self.control.set_peers(self.config.sites)
+            await self._failed
+        finally:
+            self.scanner.unwatch()
+            for task in self._tasks:
+                task.cancel()
+            await self.control.close()
+            await self.data.close()
+
+    def reload(self) -> None:
+        """Take up sites that were added or removed while running."""
+        config = self.home.load()
+        before, after = ({peer.name for peer in c.sites} for c in (self.config, config))
+        for name in before - after:
+            self.replica.remove_peer(name)
+        for name in after - before:
+            self.replica.add_peer(name)
+        self.config = config
+        self.data.reconfigure(config)
+        if self.ready:
+            self.control.set_peers(config.sites)
+        self.wake()
+
+    def wake(self) -> None:
+        """There may be something to flush."""
+        self._work.set()
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None and not self._failed.done():
+            self._failed.set_exception(error)
+
+    # the replica's commands
+
+    async def _flush_for_ever(self) -> None:
+        while True:
+            await self._work.wait()
+            await asyncio.sleep(BATCH_S)
+            self._work.clear()
+            try:
+                commands = self.replica.flush()
+            except DiskFull as error:
+                log.error("the disk is full", reason=error.message)
+                await asyncio.sleep(TICK_S)
+                self.wake()
+                continue
+            for command in commands:
+                self._carry_out(command)
+            self.data.flush()
+            self._flush_wants()
+            self.control.flush()
+
+    def _carry_out(self, command: Command) -> None:
+        match command:
+            case SendDelta():
+                delta = control.IndexDelta(entries=command.entries, upto=command.upto, last=command.last)
+                self.control.say(command.site, delta)
+            case SendAck():
+                self.control.say(command.site, control.IndexAck(seq=command.seq))
+            case DeltaTaken():
+                self.control.say(command.site, control.DeltaTaken())
+            case Fetch():
+                self._fetch(command)
+            case CancelFetch():
+                self._cancel(command)
+            case Apply():
+                self._applies.append(command)
+                self._applies_wake.set()
+            case Rescan():
+                self.scanner.look(command.path)
+            case IndexIsOld():
+                raise StoreError(f"{command.site} knows a later state of our index: it is rebuilt from the folder")
+
+    # fetching
+
+    def _fetch(self, command: Fetch) -> None:
+        self._fetches[command.job] = command.site
+        if self.folder.has_partial(command.entry):
+            self._start(self._resume(command))
+        else:
+            self._want(command, [])
+
+    async def _resume(self, command: Fetch) -> None:
+        have = await self.folder.have(command.entry)
+        if command.job not in self._fetches:
+            return
+        if have is None:
+            self.received(command.site, command.job)
+            return
+        self._want(command, have)
+        self.data.flush()
+        self._flush_wants()
+        self.control.flush()
+
+    def _want(self, command: Fetch, have: list[int]) -> None:
+        entry, session = command.entry, self.data.session(command.site)
+        content = entry.content
+        assert content is not None
+        self.data.tell(
+            mover.ExpectFile(
+                session=session,
+                job=command.job,
+                temp_path=self.folder.temporary_path(entry),
+                size=content.size,
+                block_size=content.block_size,
+                blocks=content.blocks,
+                have=have,
+            )
+        )
+        ranges = _missing(content.size, content.block_size, set(have))
+        item = WantItem(command.job, entry.path, content.digest, content.size, ranges)
+        self._wants.setdefault((command.site, session), []).append(item)
+
+    def _flush_wants(self) -> None:
+        wants, self._wants = self._wants, {}
+        for (site, session), items in wants.items():
+            self.control.say(site, control.Want(session=session, items=items))
+
+    def _cancel(self, command: CancelFetch) -> None:
+        if self._fetches.pop(command.job, None) is not None and (session := self.data.session(command.site)):
+            self.data.tell(mover.CancelJob(session=session, job=command.job))
+            self.control.say(command.site, control.WantCancelled(session=session, jobs=[command.job]))
+
+    # serving
+
+    def _serve(self, site: str, want: control.Want) -> None:
+        if want.session != self.data.session(site):
+            return
+        refused = []
+        for item in want.items:
+            source = self._source(item)
+            if source is None:
+                refused.append(item.job)
+                continue
+            path, mtime_ns = source
+            self.data.tell(
+                mover.SendFile(
+                    session=want.session,
+                    job=item.job,
+                    path=self.folder.root.absolute(path),
+                    size=item.size,
+                    mtime_ns=mtime_ns,
+                    ranges=item.ranges,
+                )
+            )
+        if refused:
+            self.control.say(site, control.WantRefused(session=want.session, jobs=refused))
+        self.data.flush()
+
+    def _source(self, item: WantItem) -> tuple[bytes, int] | None:
+        """A file of the announced index that has the wanted content and is as the index says; its path and mtime."""
+        stored = self.index.entry(item.path)
+        paths = [item.path] if stored is not None and _has(stored.entry, item.digest) else []
+        for path in paths or self.index.by_digest(item.digest):
+            stored = self.index.entry(path)
+            if stored is None or stored.fingerprint is None:
+                continue
+            try:
+                now = fingerprint_of(self.folder.root.lstat(path))
+            except OSError:
+                now = None
+            if now == stored.fingerprint and now.size == item.size:
+                return path, now.mtime_ns
+            self.scanner.look(path)
+        return None
+
+    # applying
+
+    async def _apply_for_ever(self) -> None:
+        while True:
+            await self._applies_wake.wait()
+            self._applies_wake.clear()
+            while self._applies:
+                batch = [self._applies.popleft() for _ in range(min(APPLY_BATCH, len(self._applies)))]
+                self._applying = len(batch)
+                for command, fingerprint, problem in await self.folder.apply(batch):
+                    path = command.entry.path
+                    if problem is None:
+                        self.replica.applied(path, fingerprint)
+                        if command.aside is not None:
+                            self.scanner.look(command.aside)
+                        continue
+                    log.info("not applied", path=os.fsdecode(path), reason=type(problem).__name__, why=problem.message)
+                    if isinstance(problem, SourceChanged):
+                        self.replica.apply_failed(path, local_source_lost=True)
+                    else:
+                        self.replica.apply_failed(path, rescan=True)
+                self._applying = 0
+                self.wake()
+
+    # what the movers report (data_plane.Listener)
+
+    def data_path_up(self, site: str) -> None:
+        self.replica.data_path_up(site)
+        self.wake()
+
+    def data_path_down(self, site: str) -> None:
+        for job in [job for job, source in self._fetches.items() if source == site]:
+            del self._fetches[job]
+        self.replica.data_path_down(site)
+        self.wake()
+
+    def received(self, site: str, job: int) -> None:
+        if self._fetches.pop(job, None) is not None:
+            self.replica.fetched(job)
+            self.wake()
+
+    def receive_failed(self, site: str, job: int, code: str) -> None:
+        if self._fetches.pop(job, None) is not None:
+            self.replica.fetch_failed(job, refused=code != "disk", blocked=code == "disk")
+            self.wake()
+
+    def send_failed(self, site: str, job: int) -> None:
+        self.scanner.look(b"")
+
+    def say(self, site: str, message: Message) -> None:
+        self.control.say(site, message)
+        self.control.flush()
+
+    # what peers say (control_plane.Listener)
+
+    def hello(self, site: str) -> Hello:
+        known = self.replica.peers[site]
+        return Hello(
+            site=self.config.site,
+            epoch=self.index.epoch,
+            last_seq=self.index.last_seq,
+            heard_epoch=known.epoch,
+            heard_seq=known.their_durable,
+        )
+
+    def peer_connected(self, site: str, hello: Hello) -> None:
+        self.replica.peer_up(site, hello.epoch, hello.last_seq, hello.heard_epoch, hello.heard_seq)
+        self.data.peer_connected(site)
+        self.wake()
+
+    def peer_disconnected(self, site: str) -> None:
+        self.agreement.peer_disconnected(site)
+        self.data.peer_disconnected(site)
+        self.replica.peer_down(site)
+        self.wake()
+
+    def peer_says(self, site: str, message: Message) -> None:
+        match message:
+            case control.IndexDelta():
+                self.replica.delta(site, message.entries, message.upto, message.last)
+            case control.DeltaTaken():
+                self.replica.delta_taken(site)
+            case control.IndexAck():
+                self.replica.acked(site, message.seq)
+            case control.Want():
+                self._serve(site, message)
+            case control.WantRefused():
+                for job in message.jobs:
+                    if self._fetches.get(job) == site:
+                        self.data.tell(mover.CancelJob(session=message.session, job=job))
+                        self.receive_failed(site, job, "source")
+            case control.WantCancelled():
+                for job in message.jobs:
+                    self.data.tell(mover.CancelJob(session=message.session, job=job))
+                self.data.flush()
+            case control.SessionOffer():
+                self.data.offered(site, message)
+            case control.SessionClosed():
+                self.data.closed(site, message.session)
+            case control.Survey():
+                self._start(self.agreement.answer(site, message))
+            case control.SurveyReply():
+                self.agreement.replied(site, message)
+        self.wake()
+
+    # time
+
+    async def _tick_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self.replica.retry()
+            self.wake()
+
+
+def _missing(size: int, block_size: int, have: set[int]) -> list[tuple[int, int]]:
+    """The (offset, length) ranges of the blocks that are not there, neighbours joined."""
+    ranges: list[tuple[int, int]] = []
+    for index, start in enumerate(range(0, size, block_size)):
+        if index in have:
+            continue
+        length = min(block_size, size - start)
+        if ranges and sum(ranges[-1]) == start:
+            ranges[-1] = (ranges[-1][0], ranges[-1][1] + length)
+        else:
+            ranges.append((start, length))
+    return ranges
+
+
+def _has(entry: Entry, digest: bytes) -> bool:
+    return not entry.deleted and entry.content is not None and entry.content.digest == digest
+
+
+async def _open_root(folder: Path, status: StatusServer) -> Root:
+    """Wait for the folder: while it is missing nothing is scanned, applied or announced."""
+    while True:
+        try:
+            return Root(folder).open()
+        except RootMissing as error:
+            status.problem = error.message
+            log.error("waiting for the folder", reason=error.message)
+            await asyncio.sleep(ROOT_RETRY_S)
+
+
+def _open_index(home: Home, site: str) -> Index:
+    """The index; a damaged one is put aside and rebuilt from the folder and the peers, under a new epoch."""
+    try:
+        return Index(home.index_path, site=site)
+    except StoreError as error:
+        log.error("the index is put aside", reason=error.message)
+        _put_index_aside(home)
+        return Index(home.index_path, site=site)
+
+
+def _put_index_aside(home: Home) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        path = Path(f"{home.index_path}{suffix}")
+        if path.exists():
+            path.replace(f"{home.index_path}.aside{suffix}")
+
+
+async def serve(home: Home) -> None:
+    """Run the coordinator of ``home`` until it is told to stop (returns) or something breaks (raises)."""
+    config = home.load()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    status = StatusServer(home, config)
+    main_task = asyncio.ensure_future(_serve_folder(home, config, status))
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({main_task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        main_task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await main_task
+    finally:
+        await status.close()
+
+
+async def _serve_folder(home: Home, config: Config, status: StatusServer) -> None:
+    root = await _open_root(Path(config.folder), status)
+    folder = Folder(root)
+    index = _open_index(home, config.site)
+    try:
+        folder.recover()
+        watcher = Watcher(root)
+        watcher.add_tree()
+        status.problem = None
+        await Coordinator(home, config, index, folder, watcher).run(status)
+    except StoreError:
+        index.close()
+        _put_index_aside(home)
+        raise
+    finally:
+        folder.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m syncer.site.coordinator")
+    parser.add_argument("--home", type=Path, required=True)
+    home = Home(parser.parse_args().home)
+    logs.configure(home.log / "coordinator.log")
+    home.write_pid("coordinator", os.getpid())
+    try:
+        asyncio.run(serve(home))
+    except SyncerError as error:
+        log.error("stopped", reason=error.message, hint=error.hint)
+        raise SystemExit(error.exit_code) from None
+    except Exception:
+        log.exception("crashed")
+        raise SystemExit(1) from None
+    log.info("stopped")
+
+
+if __name__ == "__main__":
+    main()
