@@ -9,11 +9,12 @@ namespace {
 constexpr double kInitialWindow = 32;  // packets in the first round trip
 constexpr int64_t kAssumedRttUs = 100'000;
 constexpr int64_t kShortestRoundUs = 40'000;
-constexpr int64_t kMinRttBucketUs = 5'000'000;
+constexpr int64_t kMinRttBucketUs = 30'000'000;
 constexpr int64_t kOutageUs = 1'500'000;
 constexpr double kStartGrowth = 1.6;
 constexpr double kWorthGrowing = 1.15;
 constexpr int kFlatRounds = 3;
+constexpr unsigned kSamplesAtStart = 4;
 constexpr std::size_t kRoundsRemembered = 10;
 constexpr std::array<double, 8> kHoldGains{1.2, 0.85, 1, 1, 1, 1, 1, 1};
 constexpr double kDrainGain = 0.75;
@@ -54,10 +55,20 @@ void AdaptiveRate::on_rtt(int64_t now_us, int64_t rtt_us) {
   min_rtt_us_[0] = std::min(min_rtt_us_[0], rtt_us);
 }
 
+int64_t AdaptiveRate::fastest_of_last(unsigned samples) const {
+  int64_t fastest = std::numeric_limits<int64_t>::max();
+  for (unsigned back = 1; back <= samples; ++back) {
+    fastest = std::min(fastest, recent_rtt_us_[(recent_count_ - back) % recent_rtt_us_.size()]);
+  }
+  return fastest;
+}
+
 bool AdaptiveRate::queue_built() const {
-  if (recent_count_ < recent_rtt_us_.size()) return false;
-  // The fastest of the recent packets: jitter and a busy host delay some of them, a queue delays all.
-  const int64_t fastest = *std::min_element(recent_rtt_us_.begin(), recent_rtt_us_.end());
+  // The fastest of the recent packets: jitter and a busy host delay some of them, a queue delays all. At the start the
+  // rate grows so fast that fewer must do.
+  const unsigned samples = state_ == State::kStart ? kSamplesAtStart : recent_rtt_us_.size();
+  if (recent_count_ < samples) return false;
+  const int64_t fastest = fastest_of_last(samples);
   return fastest - min_rtt_us() > std::max<int64_t>(min_rtt_us() / 4, 15'000);
 }
 
@@ -140,7 +151,7 @@ void AdaptiveRate::drain_round() {
   if (queue_built() && drain_rounds_ < kDrainRounds) return;
   if (queue_built() && smoothed_rtt_us_ - min_rtt_us() > queue_before_drain_us_ * 3 / 4) {
     // Sending less did not help: the path itself became longer, or others fill its queue.
-    min_rtt_us_ = {*std::min_element(recent_rtt_us_.begin(), recent_rtt_us_.end()), 0};
+    min_rtt_us_ = {fastest_of_last(recent_rtt_us_.size()), 0};
   }
   state_ = State::kHold;
   samples_.assign(1, rate_before_drain_);
@@ -161,6 +172,14 @@ void AdaptiveRate::hold_round(bool limited_by_application) {
   }
   if (queue_built()) {
     enter_drain();
+    return;
+  }
+  if (best() > base_ * kWorthGrowing && !limited_by_application) {
+    // The probe found far more room than it asked for.
+    state_ = State::kStart;
+    best_in_start_ = base_ = best();
+    gain_ = 1.0;
+    flat_rounds_ = 0;
     return;
   }
   base_ = std::max(best(), floor_);

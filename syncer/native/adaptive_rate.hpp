@@ -42,6 +42,7 @@ class AdaptiveRate {
   void on_rtt(int64_t now_us, int64_t rtt_us);
   void on_round(const Feedback& end);
   void open_round(const Feedback& start);
+  int64_t fastest_of_last(unsigned samples) const;
   bool queue_built() const;
   void start_round(bool limited_by_application);
   void drain_round();
@@ -74,7 +75,7 @@ class AdaptiveRate {
 
   int64_t smoothed_rtt_us_ = 0;
   int64_t last_feedback_us_ = 0;
-  std::array<int64_t, 2> min_rtt_us_{0, 0};  // of this and the last five seconds
+  std::array<int64_t, 2> min_rtt_us_{0, 0};  // of this and the last half minute
   int64_t min_rtt_since_us_ = 0;
   std::array<int64_t, 8> recent_rtt_us_{};
   unsigned recent_count_ = 0;

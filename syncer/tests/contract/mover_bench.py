@@ -25,9 +25,10 @@ M = TypeVar("M", bound=protocol.Message)
 class Mover:
     """One mover process and the ROUTER that it talks to."""
 
-    def __init__(self, directory: Path, module: str, *arguments: str) -> None:
+    def __init__(self, directory: Path, module: str, *, place: tuple[str, ...] = ()) -> None:
+        """``place`` is put before the command, to run it elsewhere (``ip netns exec NAME``)."""
         directory.mkdir(parents=True, exist_ok=True)
-        self._command = [sys.executable, "-m", module, "--name", "mover", *arguments]
+        self._command = [*place, sys.executable, "-m", module, "--name", "mover"]
         self.endpoint = f"ipc://{directory}/movers.ipc"
         self._log = (directory / "mover.log").open("ab")
         self._socket = zmq.Context.instance().socket(zmq.ROUTER)
@@ -113,24 +114,32 @@ class Mover:
 class Pair:
     """A sending and a receiving mover, and what to say to them."""
 
-    def __init__(self, directory: Path, module: str) -> None:
-        self.directory = directory
-        self.sender = Mover(directory / "a", module)
-        self.receiver = Mover(directory / "b", module)
+    def __init__(
+        self,
+        directory: Path,
+        module: str,
+        *,
+        address: str = "127.0.0.1",
+        places: tuple[tuple[str, ...], tuple[str, ...]] = ((), ()),
+    ) -> None:
+        """``address``: the receiver's. ``places``: where the sender and the receiver run."""
+        self.address = address
+        self.sender = Mover(directory / "a", module, place=places[0])
+        self.receiver = Mover(directory / "b", module, place=places[1])
         for mover in (self.sender, self.receiver):
             mover.wait(protocol.Hello)
         self.port = self.listen()
         self._jobs = iter(range(1, 1 << 40))
 
     def listen(self) -> int:
-        self.receiver.say(protocol.Listen(address="127.0.0.1", port=0))
+        self.receiver.say(protocol.Listen(address=self.address, port=0))
         return self.receiver.wait(protocol.Listening).port
 
     def open(self, *, tampered: bool = False, wait: bool = True) -> int:
         """A new session; its number."""
         session = secrets.randbits(63)
         forward, backward = secrets.token_bytes(32), secrets.token_bytes(32)
-        common = {"session": session, "address": "127.0.0.1", "port": self.port}
+        common = {"session": session, "address": self.address, "port": self.port}
         wrong = secrets.token_bytes(32) if tampered else forward
         self.receiver.say(
             protocol.OpenSession(site="a", role="accept", send_key=backward, receive_key=wrong, **common)
