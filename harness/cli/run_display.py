@@ -14,7 +14,8 @@ from harness.model.run_record import RunRecord, TestRecord
 
 _STYLES = {"PASS": "green", "FAIL": "red", "SKIP": "dim", "INVALID": "yellow"}
 _SLOWEST = 3
-_MESSAGE_LINES = 6
+_MESSAGE_LINES = 10
+_NOT_RUN = "Parent suite setup failed:"
 
 
 class RunDisplay:
@@ -24,6 +25,7 @@ class RunDisplay:
         self._console = console
         self._tests = tests
         self._done = 0
+        self._told: set[str] = set()
         self._status = console.status("starting")
 
     def __enter__(self) -> Self:
@@ -57,12 +59,23 @@ class RunDisplay:
             soft_wrap=True,
         )
         if record.status in ("FAIL", "INVALID"):
-            for line in record.message.splitlines()[:_MESSAGE_LINES]:
-                self._console.print(f"          {escape(line)}", style=style, highlight=False, soft_wrap=True)
+            self._explain(record.message, style)
 
     def suite_failed(self, suite: str, message: str) -> None:
         """See Progress."""
-        self._console.print(f"[red]FAIL[/red]    {escape(suite)}: {escape(message)}", highlight=False, soft_wrap=True)
+        self._console.print(
+            f"[red]FAIL[/red]     setup or teardown of {escape(suite)}", highlight=False, soft_wrap=True
+        )
+        self._explain(message, "red")
+
+    def _explain(self, message: str, style: str) -> None:
+        """A message in a few lines, once: a failed setup is the message of every test that it kept from running."""
+        cause = message.removeprefix(_NOT_RUN).strip()
+        if cause in self._told:
+            return
+        self._told.add(cause)
+        for line in cause.splitlines()[:_MESSAGE_LINES]:
+            self._console.print(f"          {escape(line)}", style=style, highlight=False, soft_wrap=True)
 
 
 def print_summary(console: Console, record: RunRecord, directory: Path) -> None:
