@@ -49,6 +49,9 @@ CREATE INDEX entry_by_digest ON entry (digest) WHERE digest IS NOT NULL;
 MIGRATIONS: Mapping[int, Callable[[apsw.Connection], None]] = {}
 """From schema version n to n + 1, each run in one transaction with the change of the version."""
 
+_CHILDREN_PAGE = 64
+"""Fewer, where most of a page may be skipped."""
+
 _WAL_KEPT = 64 << 20
 """Bytes to which the WAL file is cut back after a checkpoint."""
 
@@ -143,7 +146,7 @@ class Index:
         prefix, end = _range(path)
         start = prefix
         query = "SELECT path FROM entry WHERE path >= ? AND (?2 IS NULL OR path < ?2) ORDER BY path LIMIT ?"
-        while rows := self._rows(query, (start, end, _PAGE)):
+        while rows := self._rows(query, (start, end, _CHILDREN_PAGE)):
             skipped = b""
             for (found,) in rows:
                 if skipped and found.startswith(skipped):
