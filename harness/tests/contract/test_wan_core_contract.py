@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -25,10 +26,11 @@ from harness.model.measurement import LinkCounters
 from harness.model.resource import Resource
 from harness.model.topology import Link, Site, Topology
 from harness.plan.addressing import LabPlan, plan_lab
-from harness.plan.fidelity import expected_rtt_us, join_counts, judge, plan_probe
-from harness.plan.shaping import realised
+from harness.plan.fidelity import join_counts, judge, plan_probe
+from harness.plan.shaping import GilbertElliottSettings, NetemSettings, realised
 from harness.wan import machine as machine_module
 from harness.wan import probe_agent, vm_core
+from harness.wan.kernel import Kernel
 from harness.wan.local_transport import in_netns
 from harness.wan.placement import end_warm_cores, host_report, open_core, place_core
 from harness.wan.port import WanCore
@@ -403,6 +405,94 @@ def test_a_client_killed_in_mid_frame_harms_nobody(bench: Bench, pool: Path) -> 
         assert bench.core.read_back()["s1", "s2"].delay_us == 1000 + round_number
 
 
+def test_frames_that_a_dead_client_left_are_dropped(bench: Bench, placement: str) -> None:
+    """Cut short in the middle, or asked and never read: the next client on the same port sees neither."""
+    if placement != "vm":
+        pytest.skip("a namespace core has no frames")
+    machine = machine_module.load_machine(machine_module.CORES_DIRECTORY / bench.core.state()["machine"])
+    assert machine is not None
+    for leftover in (b"", b"\xdb", b"x" * 70_000, b"x" * 300_000):
+        victim = machine.connect(5)
+        kernel = Kernel(victim)
+        for _ in range(20):
+            victim.send(dump_request())
+        victim._socket.sendall(b"\xc0" + leftover)
+        kernel.close()
+        with contextlib.closing(Kernel(machine.connect(5))) as successor:
+            assert "port0" in successor.links()
+
+
+def dump_request() -> bytes:
+    """RTM_GETQDISC of everything."""
+    return struct.pack("=IHHII", 36, 38, 0x301, 99, 0) + bytes(20)
+
+
+# TCA_OPTIONS as iproute2 6.1 sends them: strace -xx -e sendmsg tc qdisc add dev lo root handle 1: netem ...
+TC = {
+    "delay 40ms 3ms limit 1000": (
+        "68890900e80300000000000000000000000000001bb70000",
+        NetemSettings(limit=1000, latency_ns=40_000_000, jitter_ns=3_000_000),
+    ),
+    "delay 25ms limit 1073741824 loss 1.5%": (
+        "e1f50500000000403d0ad703000000000000000000000000",
+        NetemSettings(limit=2**30, latency_ns=25_000_000, loss=0x03D70A3D),
+    ),
+    "limit 100 loss gemodel 2% 20% 90% 0.1%": (
+        "000000006400000000000000000000000000000000000000180005801400020052b81e05333333339999991937894100",
+        NetemSettings(
+            limit=100,
+            gilbert_elliott=GilbertElliottSettings(p=0x051EB852, r=0x33333333, h=0x19999999, k1=0x00418937),
+        ),
+    ),
+    "limit 21 rate 8mbit -14": (
+        "0000000015000000000000000000000000000000000000001400060040420f00f2ffffff0000000000000000",
+        NetemSettings(limit=21, rate=1_000_000, overhead=-14),
+    ),
+    "limit 21 rate 100gbit": (
+        (
+            "0000000015000000000000000000000000000000000000000c00080000dd0ee90200000014000600ffffffff"
+            "000000000000000000000000"
+        ),
+        NetemSettings(limit=21, rate=12_500_000_000),
+    ),
+}
+
+
+@pytest.mark.parametrize("line", TC)
+def test_the_kernel_holds_the_same_bytes_whether_tc_or_this_codec_set_them(bench: Bench, line: str) -> None:
+    sent_by_tc, settings = TC[line]
+    kernel = bench.core._kernel  # type: ignore[attr-defined]
+    with kernel.batch() as batch:
+        batch.link("add", ifname="trial0", kind="veth", peer="trial1")
+    try:
+        index = kernel.links()["trial0"]["index"]
+        kernel.apply([add_qdisc(index, bytes.fromhex(sent_by_tc))])
+        from_tc = held_options(kernel, index)
+        with kernel.batch() as batch:
+            batch.tc("del", index=index, parent=0xFFFFFFFF, handle=0x10000)
+            batch.tc("add", "netem", index, handle=0x10000, parent=0xFFFFFFFF, settings=settings)
+        assert held_options(kernel, index) == from_tc
+    finally:
+        with kernel.batch() as batch:
+            batch.link("del", ifname="trial0")
+
+
+def add_qdisc(index: int, options: bytes) -> bytes:
+    """RTM_NEWQDISC with these options, as the root of an interface."""
+    body = struct.pack("=BBHiIII", 0, 0, 0, index, 0x10000, 0xFFFFFFFF, 0)
+    body += struct.pack("=HH", 10, 1) + b"netem\0\0\0" + struct.pack("=HH", 4 + len(options), 2) + options
+    return struct.pack("=IHHII", 16 + len(body), 36, 0x605, 0, 0) + body
+
+
+def held_options(kernel: Kernel, index: int) -> dict[str, object]:
+    """What the kernel holds, field by field, but for the seed that it drew itself."""
+    (qdisc,) = kernel.qdiscs_by_handle([(index, 0x10000)])
+    options = qdisc.get_attr("TCA_OPTIONS")
+    fields = {name: options[name] for name, _ in options.fields}
+    attributes = {name: repr(value) for name, value in options["attrs"] if name != "TCA_NETEM_PRNG_SEED"}
+    return {**fields, **attributes}
+
+
 def test_two_cores_at_once_and_a_warm_one_serves_again(
     bench: Bench, placement: str, pool: Path, tmp_path: Path
 ) -> None:
@@ -444,13 +534,28 @@ def test_a_machine_whose_interfaces_are_lost_is_not_kept(placement: str, pool: P
         open_core(state)
 
 
+def test_a_machine_without_a_lease_ends_by_itself(
+    placement: str, pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if placement != "vm":
+        pytest.skip("a namespace core costs nothing while it waits")
+    monkeypatch.setattr(vm_core, "WARM_LEASE_S", 1)
+    plan, notes = make_plan("ctrd", 60, 2), Notes()
+    with nodes(plan) as netns:
+        core = place_core("vm", 2, notes, tmp_path, None)
+        core.attach(plan, netns)
+        state = core.state()
+        core.detach()
+    machine = machine_module.load_machine(pool / state["machine"])
+    assert machine is not None
+    descriptor = os.pidfd_open(machine.pid)
+    with os.fdopen(descriptor, closefd=True):
+        assert select.select([descriptor], [], [], 20)[0], "it still runs"
+    assert not machine.alive()
+
+
 def test_more_sites_than_a_machine_has_room_for(placement: str, pool: Path, tmp_path: Path) -> None:
     if placement != "vm":
         pytest.skip("a namespace core has no such limit")
     with pytest.raises(CoreError, match="room for 16"):
         place_core("vm", 17, Notes(), tmp_path, None)
-
-
-def test_expected_rtt_includes_serialisation() -> None:
-    slow = Impairment(delay_us=100_000, rate_bps=64_000)
-    assert expected_rtt_us(slow, slow, 36) == pytest.approx(200_000 + 2 * 64 * 8 / 0.064)
