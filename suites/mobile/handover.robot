@@ -1,14 +1,17 @@
 *** Settings ***
-Documentation       Transfers from and to the mobile site while it changes cells.
-Resource            ../resources/session.resource
-Library             harness.robotlib.workload_library.WorkloadLibrary
-Test Setup          Put Site Behind    mobile    lte
-Test Tags           mobile
+Documentation    Transfers from and to the mobile site while it changes cells.
+
+Resource         ../resources/session.resource
+Library          harness.robotlib.workload_library.WorkloadLibrary
+
+Test Setup       Put Site Behind    mobile    lte
+
+Test Tags        mobile
 
 
 *** Variables ***
-${UPLOAD_BYTES}         ${1_200_000}
-${DOWNLOAD_BYTES}       ${5_000_000}
+${UPLOAD_BYTES}      ${1_200_000}
+${DOWNLOAD_BYTES}    ${5_000_000}
 
 
 *** Test Cases ***

@@ -1,8 +1,10 @@
 *** Settings ***
-Documentation       One site at a time writes; every site must show it.
-Resource            ../resources/session.resource
-Library             harness.robotlib.workload_library.WorkloadLibrary
-Test Tags           smoke    ci
+Documentation    One site at a time writes; every site must show it.
+
+Resource         ../resources/session.resource
+Library          harness.robotlib.workload_library.WorkloadLibrary
+
+Test Tags        smoke    ci
 
 
 *** Test Cases ***

@@ -1,8 +1,10 @@
 *** Settings ***
-Documentation       Sites write without knowing of each other; every version must survive, the same way everywhere.
-Resource            ../resources/session.resource
-Library             harness.robotlib.workload_library.WorkloadLibrary
-Test Tags           smoke    ci    conflict
+Documentation    Sites write without knowing of each other; every version must survive, the same way everywhere.
+
+Resource         ../resources/session.resource
+Library          harness.robotlib.workload_library.WorkloadLibrary
+
+Test Tags        smoke    ci    conflict
 
 
 *** Test Cases ***

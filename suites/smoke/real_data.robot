@@ -1,8 +1,10 @@
 *** Settings ***
-Documentation       Real files in number, and one large file: how fast they are at every site.
-Resource            ../resources/session.resource
-Library             harness.robotlib.workload_library.WorkloadLibrary
-Test Tags           real-data
+Documentation    Real files in number, and one large file: how fast they are at every site.
+
+Resource         ../resources/session.resource
+Library          harness.robotlib.workload_library.WorkloadLibrary
+
+Test Tags        real-data
 
 
 *** Test Cases ***

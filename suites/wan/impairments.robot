@@ -1,8 +1,10 @@
 *** Settings ***
-Documentation       Every link is impaired in one way at a time.
-Resource            ../resources/session.resource
-Resource            ../resources/impairment.resource
-Test Tags           wan
+Documentation    Every link is impaired in one way at a time.
+
+Resource         ../resources/session.resource
+Resource         ../resources/impairment.resource
+
+Test Tags        wan
 
 
 *** Test Cases ***

@@ -1,8 +1,10 @@
 *** Settings ***
-Documentation       A site is cut off from all others for a while; what either side writes meanwhile must survive.
-Resource            ../resources/session.resource
-Library             harness.robotlib.workload_library.WorkloadLibrary
-Test Tags           wan    partition
+Documentation    A site is cut off from all others for a while; what either side writes meanwhile must survive.
+
+Resource         ../resources/session.resource
+Library          harness.robotlib.workload_library.WorkloadLibrary
+
+Test Tags        wan    partition
 
 
 *** Test Cases ***
