@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from urllib.parse import quote
 
@@ -268,28 +269,31 @@ def _files(artifacts: Sequence[str]) -> tuple[tuple[FileLink, ...], tuple[tuple[
     return tuple(first), tuple((folder, tuple(links)) for folder, links in sorted(rest.items()))
 
 
-_UNIT_OF_SUFFIX = {
+_UNITS: Mapping[str, Callable[[float], str]] = {
     "bytes": brief_size,
     "bps": brief_rate,
+    "Mbit/s": lambda megabits: brief_rate(megabits * 1e6),
+    "files/s": lambda files: f"{brief_number(files)} files/s",
     "us": brief_duration,
-    "s": lambda seconds: brief_duration(seconds * 1e6),
     "ms": lambda milliseconds: brief_duration(milliseconds * 1e3),
+    "s": lambda seconds: brief_duration(seconds * 1e6),
     "share": brief_share,
 }
+_NAME_AND_UNIT = re.compile(f"(.+)[_ ]({'|'.join(map(re.escape, _UNITS))})")
 
 
 def _label(name: str) -> str:
-    stem, _, suffix = name.rpartition("_")
-    return (stem if stem and suffix in _UNIT_OF_SUFFIX else name).replace("_", " ")
+    match = _NAME_AND_UNIT.fullmatch(name)
+    return (match[1] if match else name).replace("_", " ")
 
 
 def _measurement(name: str, value: float | int | str) -> str:
-    """``goodput_bps`` is a rate, ``elapsed_s`` a duration: the suffix of a name says the unit."""
+    """``goodput_bps`` is a rate and ``lag s`` a duration: the last word of a name may be its unit."""
     if isinstance(value, str):
         return value
-    unit = _UNIT_OF_SUFFIX.get(name.rpartition("_")[2]) if "_" in name else None
-    if unit is not None:
-        return unit(value)
+    match = _NAME_AND_UNIT.fullmatch(name)
+    if match is not None:
+        return _UNITS[match[2]](value)
     return _count(value) if isinstance(value, int) else brief_number(value)
 
 

@@ -276,6 +276,7 @@ def test_a_file_that_cannot_be_read_is_bad_input(tmp_path: Path) -> None:
         load_topology(tmp_path)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_topology_or_an_input_error(data: bytes) -> None:
     try:
@@ -308,7 +309,7 @@ fragments = st.sampled_from(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(fragments, max_size=12), st.integers(0, len(TWO_SITES)), st.integers(0, 30))
 def test_any_damaged_file_is_a_topology_or_an_input_error(inserted: list[str], start: int, cut: int) -> None:
     damaged = TWO_SITES[:start] + " ".join(inserted) + TWO_SITES[start + cut :]
@@ -333,7 +334,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.sampled_from(["sites", "links", "defaults", "timeline", "mtu", "name", "version", "source"]), values)
 def test_any_value_of_any_key_is_a_topology_or_an_input_error(key: str, value: object) -> None:
     import json

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.model import units
@@ -70,6 +70,7 @@ def test_what_is_not_clear_is_refused_with_what_is_accepted(parse: object, text:
     assert said in str(refused.value)
 
 
+@settings(deadline=None)
 @given(whole)
 def test_formats_are_exact(value: int) -> None:
     assert units.parse_duration(units.format_duration(value)) == value
@@ -77,11 +78,13 @@ def test_formats_are_exact(value: int) -> None:
     assert units.parse_size(units.format_size(value)) == value
 
 
+@settings(deadline=None)
 @given(st.floats(min_value=0, max_value=1))
 def test_a_share_survives_its_text(share: float) -> None:
     assert units.parse_share(units.format_share(share)) == share
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_is_a_value_or_a_value_error(text: str) -> None:
     for parse in (

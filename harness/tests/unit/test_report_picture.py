@@ -6,6 +6,8 @@ from itertools import combinations
 from xml.etree import ElementTree
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from harness.model.impairment import GilbertElliottLoss, Impairment, IndependentLoss
 from harness.model.measurement import LinkMeasurement
@@ -114,3 +116,13 @@ def test_boxes_that_touch_at_a_corner_do_not_overlap() -> None:
     box = Box.around(Point(0, 0), 10, 10)
     assert not box.overlaps(Box(5, 5, 10, 10))
     assert box.overlaps(Box(5, 5, 10, 10), gap=1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.text(min_size=1, max_size=60), min_size=2, max_size=7), st.integers(0, 10**7), st.integers(1, 10**11)
+)
+def test_any_titles_delays_and_rates_can_be_drawn(titles: list[str], delay_us: int, rate_bps: int) -> None:
+    mesh = full_mesh(len(titles), Impairment(delay_us=delay_us, rate_bps=rate_bps))
+    sites = tuple(site.model_copy(update={"title": title}) for site, title in zip(mesh.sites, titles, strict=True))
+    ElementTree.fromstring(draw(mesh.model_copy(update={"sites": sites})))

@@ -248,3 +248,24 @@ def test_the_strip_shows_every_test_and_every_cut() -> None:
 def test_a_strip_of_an_instant_can_be_drawn() -> None:
     test = TestRecord(suite="s", name="t", status="PASS", started_s=0, elapsed_s=0)
     ElementTree.fromstring(draw_strip(sample_record().model_copy(update={"tests": (test,), "elapsed_s": 0.0})))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "label", "text"),
+    [
+        ("goodput_bps", 1_412_000, "goodput", "1.41 Mbit/s"),
+        ("tree goodput Mbit/s", 94.1, "tree goodput", "94.1 Mbit/s"),
+        ("tree files/s", 412.6, "tree", "413 files/s"),
+        ("convergence lag s", 0.25, "convergence lag", "250 ms"),
+        ("file bytes", 104_857_600, "file", "105 MB"),
+        ("tree files", 3_214, "tree files", "3,214"),
+        ("s", 3, "s", "3"),
+        ("tree", "/usr/lib/python3", "tree", "/usr/lib/python3"),
+    ],
+)
+def test_the_last_word_of_a_measurement_may_be_its_unit(
+    name: str, value: float | int | str, label: str, text: str
+) -> None:
+    test = TestRecord(suite="s", name="t", status="PASS", started_s=0, elapsed_s=1, measurements={name: value})
+    (suite,) = report_view(sample_record().model_copy(update={"tests": (test,)})).suites
+    assert suite.tests[0].measurements == ((label, text),)
