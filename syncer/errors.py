@@ -4,13 +4,13 @@ SyncerError                                                            exit 1
 ├── InputError             bad command line or configuration           exit 2
 ├── NotRunning             no engine answers in this home              exit 3
 ├── NotInSync              the deadline passed before all agreed       exit 4
-├── StoreError             the index could not be read or written
+├── StoreError             the index is damaged: put it aside, it is rebuilt
 ├── SourceChanged          a file changed while it was being read
 ├── Unreadable             a path is there but can't be read: never taken as deleted
 ├── DestinationChanged     a file changed just before it was replaced
 ├── RootMissing            the folder's marker is gone: nothing is inferred
 ├── DiskFull               no space or quota is left: pause, never delete
-├── DiskFailed             the disk refused to write or to flush
+├── DiskFailed             the disk refused to read, write or flush
 ├── WireError              a peer or mover sent what the protocol forbids
 └── TransportError         a mover's connection broke or was refused
 """
@@ -48,7 +48,7 @@ class NotInSync(SyncerError):
 
 
 class StoreError(SyncerError):
-    """The index could not be read or written."""
+    """The index does not hold what was written: put its file aside; a new one is built, and nothing is deleted."""
 
 
 class SourceChanged(SyncerError):
@@ -72,7 +72,7 @@ class DiskFull(SyncerError):
 
 
 class DiskFailed(SyncerError):
-    """The disk refused to write or to flush: what was being written was thrown away and must be made again."""
+    """The disk refused to read, write or flush: what was being written was thrown away and must be made again."""
 
 
 class WireError(SyncerError):
