@@ -67,15 +67,15 @@ class Family:
     def __init__(self, path: bytes) -> None:
         self.path = path
         self._effects: list[_Placed] = []
-        self._parents: dict[str, set[str]] = defaultdict(set)
+        self._parents: dict[TreeEntry, set[TreeEntry]] = defaultdict(set)
 
     def add(self, effect: Effect, order: int) -> None:
         """Take in the next effect; ``order`` grows with the history."""
         self._effects.append(_Placed(effect, order))
         if effect.after is not None:
-            parents = self._parents[effect.after.content]
-            if effect.before is not None and effect.before.content != effect.after.content:
-                parents.add(effect.before.content)
+            parents = self._parents[effect.after]
+            if effect.before is not None and effect.before != effect.after:
+                parents.add(effect.before)
 
     def required(self) -> Iterator[Effect]:
         """Visible writes of a new content that nobody can have seen and replaced or removed since."""
@@ -117,16 +117,19 @@ class Family:
         return {effect.after.mode for effect, _ in self._effects if effect.after is not None}
 
     def has_rival(self, content: str) -> bool:
-        """Whether some other content was written here by one who had not seen this one, nor the reverse."""
-        seen_by_this = self._ancestors(content)
+        """Whether a version with this content and another version (content and mode) were written without either writer
+        having seen the other."""
         return any(
-            other != content and other not in seen_by_this and content not in self._ancestors(other)
-            for other in self.written()
+            (other in self._ancestors(version)) == (version in self._ancestors(other))
+            for version in self._parents
+            if version.content == content
+            for other in self._parents
+            if other != version
         )
 
-    def _ancestors(self, content: str) -> set[str]:
-        found: set[str] = set()
-        pending = [content]
+    def _ancestors(self, version: TreeEntry) -> set[TreeEntry]:
+        found: set[TreeEntry] = set()
+        pending = [version]
         while pending:
             for parent in self._parents.get(pending.pop(), ()):
                 if parent not in found:

@@ -166,6 +166,18 @@ def test_conflict_copy_without_a_conflict_is_found() -> None:
     assert [finding.checker for finding in judged(world, trees)] == ["conflicts"]
 
 
+def test_a_mode_set_at_one_site_and_an_edit_at_another_are_in_conflict() -> None:
+    old = content(1)
+    new, closed = content(2), old._replace(mode=0o400)
+    effects = [
+        Effect("tokyo", b"a.txt", None, old, 1, 1),
+        Effect("tokyo", b"a.txt", old, new, 2, 2),
+        Effect("oregon", b"a.txt", old, closed, 2, 2),
+    ]
+    kept = {b"a.txt": closed, b"a.txt.conflict-tokyo-00000000": new}
+    assert audit(effects, {"tokyo": kept}, original_of) == ()
+
+
 def test_delete_loses_against_a_concurrent_edit() -> None:
     world = World()
     world.put("tokyo", b"a.txt", content(1))
