@@ -19,7 +19,7 @@ import msgspec
 
 from syncer.core.ports import Progress
 from syncer.core.records import Content, Entry, Fingerprint
-from syncer.errors import DiskFull, StoreError
+from syncer.errors import DiskFailed, DiskFull, InputError, StoreError
 
 SCHEMA_VERSION = 1
 
@@ -86,9 +86,11 @@ class Index:
     nothing may be taken as deleted because it is absent. ``site`` is stored at creation; another one later is refused.
 
     Raises:
-        StoreError: the database is damaged, of a newer version, held by another process or of another site; the message
-            names the file and the hint says what to do. Every method raises it for damage found later.
+        StoreError: the database is damaged: move it away (the hint names the files) and open a new one. Every method
+            raises it for damage found later.
+        InputError: it is held by another process, of another site, of a newer version, or no index at all.
         DiskFull: no space was left for a commit; nothing of it was kept.
+        DiskFailed: it could not be opened, read or written for another reason.
     """
 
     epoch: int
@@ -249,7 +251,7 @@ class Index:
         except (KeyError, TypeError) as error:
             raise self._damaged(f"its identity is missing: {error}") from error
         if site and site != self.site:
-            raise StoreError(
+            raise InputError(
                 f"the index {self.path} belongs to site {self.site!r}, not to {site!r}",
                 hint="each site needs its own home: check which one this engine was started in",
             )
@@ -264,13 +266,13 @@ class Index:
         database = self._db
         version = self._value("PRAGMA user_version")
         if version > SCHEMA_VERSION:
-            raise StoreError(
+            raise InputError(
                 f"the index {self.path} was written by a newer syncer (schema {version}, here {SCHEMA_VERSION})",
                 hint="start the newer syncer again, or move the file away to have it rebuilt",
             )
         if version == 0:
             if self._value("SELECT count(*) FROM sqlite_schema"):
-                raise self._damaged("it is another program's database")
+                raise InputError(f"{self.path} is another program's database", hint="choose another home")
             with database:
                 database.execute(_SCHEMA)
                 self._write_meta("epoch", _new_epoch().to_bytes(8))
@@ -350,13 +352,13 @@ class Index:
         except (apsw.CorruptError, apsw.NotADBError) as error:
             raise self._damaged(str(error)) from error
         except apsw.BusyError as error:
-            raise StoreError(
+            raise InputError(
                 f"the index {self.path} is in use by another process",
                 hint="one engine at a time may run in a home: stop the other one first",
             ) from error
         except apsw.Error as error:
-            raise StoreError(
-                f"the index {self.path} could not be used: {error}", hint="see the disk's health"
+            raise DiskFailed(
+                f"the index {self.path} could not be used: {error}", hint="see its directory's permissions and its disk"
             ) from error
 
 

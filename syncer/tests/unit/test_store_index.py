@@ -16,7 +16,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from syncer.core.ports import Progress
 from syncer.core.records import Content, Entry, Fingerprint, Kind
-from syncer.errors import StoreError
+from syncer.errors import DiskFailed, InputError, StoreError
 from syncer.store import index as index_module
 from syncer.store.index import Counts, Index, StoredEntry
 
@@ -188,14 +188,14 @@ def test_a_renewed_epoch_forgets_acknowledgements(tmp_path: Path) -> None:
 
 
 def test_one_process_at_a_time(tmp_path: Path, index: Index) -> None:
-    with pytest.raises(StoreError, match="in use") as refused:
+    with pytest.raises(InputError, match="in use") as refused:
         Index(tmp_path / "index.db", site="a")
     assert refused.value.hint
 
 
 def test_another_sites_index_is_refused(tmp_path: Path) -> None:
     Index(tmp_path / "index", site="a").close()
-    with pytest.raises(StoreError, match="belongs to site 'a', not to 'b'"):
+    with pytest.raises(InputError, match="belongs to site 'a', not to 'b'"):
         Index(tmp_path / "index", site="b")
     Index(tmp_path / "index").close()
 
@@ -206,7 +206,7 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     database = sqlite3.connect(path)
     database.execute("PRAGMA user_version = 99")
     database.close()
-    with pytest.raises(StoreError, match="newer syncer"):
+    with pytest.raises(InputError, match="newer syncer"):
         Index(path, site="a")
 
 
@@ -237,8 +237,13 @@ def test_something_else_in_its_place_is_refused(tmp_path: Path) -> None:
     database = sqlite3.connect(other)
     database.execute("CREATE TABLE theirs (x)")
     database.close()
-    with pytest.raises(StoreError, match="another program"):
+    with pytest.raises(InputError, match="another program"):
         Index(other, site="a")
+
+
+def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(DiskFailed, match="could not be used"):
+        Index(tmp_path / "nothing" / "index", site="a")
 
 
 def test_no_flipped_byte_goes_unseen(tmp_path: Path) -> None:
