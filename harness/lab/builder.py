@@ -16,6 +16,7 @@ from harness.lab.ledger import Ledger
 from harness.lab.signals import uninterrupted
 from harness.lab.state import LabPaths, LabState, write_durably
 from harness.lab.teardown import undo_all
+from harness.lab.undo import end_processes
 from harness.model.resource import Resource
 from harness.model.topology import Topology
 from harness.nodes.host_lock import host_lock
@@ -34,6 +35,7 @@ Progress = Callable[[str], None]
 WanKind = Literal["auto", "netns", "vm"]
 
 _CORE_PATIENCE_S = 60.0
+_CORE_RETRY_S = 0.2
 
 
 class BuiltLab:
@@ -93,7 +95,8 @@ class LabBuilder:
 
     def _build(self, begin: float, pool: ThreadPoolExecutor) -> BuiltLab:
         self._progress("claiming a slot")
-        plan = self._claim()
+        with uninterrupted():
+            plan = self._claim()
         paths, ledger = self._paths, self._ledger
         assert paths is not None
         assert ledger is not None
@@ -166,12 +169,20 @@ class LabBuilder:
         if self._nodes is not None:
             self._nodes.close()
         if self._core is not None:
-            # A core that is just being placed still writes to the ledger: let it end first.
-            wait([self._core], timeout=_CORE_PATIENCE_S)
-            if self._core.done() and self._core.exception() is None:
-                self._core.result().close()
+            self._abandon_core(self._core)
         if self._paths is not None and self._ledger is not None:
             try:
                 undo_all(self._paths, self._ledger)
             except LonghaulError as error:
                 raise LabError(f"{failure or 'interrupted'}; and then: {error}", hint=error.hint) from failure
+
+    def _abandon_core(self, placing: Future[WanCore]) -> None:
+        """A core that is just being placed still writes to the ledger, so its placing must end before the undo; that
+        is soon, since its process is ended as often as one appears."""
+        deadline = time.monotonic() + _CORE_PATIENCE_S
+        while not placing.done() and time.monotonic() < deadline:
+            if self._ledger is not None:
+                end_processes(self._ledger.content())
+            wait([placing], timeout=_CORE_RETRY_S)
+        if placing.done() and placing.exception() is None:
+            placing.result().close()

@@ -47,6 +47,12 @@ def undo(content: LedgerContent) -> tuple[Leftover, ...]:
     return tuple(leftovers)
 
 
+def end_processes(content: LedgerContent) -> None:
+    """End the outstanding processes alone. Raises NodeError when one survives."""
+    if content.boot == host_processes.boot_id():
+        _end_processes([resource for resource in content.outstanding if resource.kind == "process"])
+
+
 def _attempt(resources: Sequence[Resource], act: Callable[[], None]) -> list[Leftover]:
     try:
         act()
