@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import sys
-import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,38 +13,8 @@ from syncer.core.records import Entry, Fingerprint, Kind
 from syncer.errors import DestinationChanged
 from syncer.files import aside
 from syncer.files.temp_store import remove_any
+from syncer.tests.unit.kill_at_line import killed_before_line
 from syncer.tests.unit.sample_folder import Folder, content_of, file_entry
-
-PRODUCT = "/syncer/files/"
-
-
-def killed_before_line(number: int, action: Callable[[], object]) -> bool:
-    """Runs ``action`` in a child that is killed before its ``number``-th line of the file layer; False if it ended."""
-    child = os.fork()
-    if child == 0:
-        lines = 0
-
-        def on_line(frame: types.FrameType, event: str, argument: object) -> object:
-            nonlocal lines
-            if event == "line":
-                lines += 1
-                if lines == number:
-                    os.kill(os.getpid(), signal.SIGKILL)
-            return on_line
-
-        def on_call(frame: types.FrameType, event: str, argument: object) -> object:
-            return on_line if PRODUCT in frame.f_code.co_filename else None
-
-        try:
-            sys.settrace(on_call)  # type: ignore[arg-type]
-            action()
-            os._exit(0)
-        finally:
-            os._exit(1)
-    status = os.waitpid(child, 0)[1]
-    assert status in (0, signal.SIGKILL), f"the operation itself failed: {status}"
-    return status != 0
-
 
 Tree = dict[bytes, bytes | None]
 DATA = b"data" * 50_000
