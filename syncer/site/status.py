@@ -155,15 +155,19 @@ class StatusServer:
         }
 
 
-def ask(home: Home, question: dict[str, Any], *, timeout_s: float) -> dict[str, Any]:
-    """One question to the engine that runs in ``home``. Raises NotRunning when none answers in time."""
+def ask(home: Home, question: dict[str, Any], *, timeout_s: float, answer_s: float | None = None) -> dict[str, Any]:
+    """One question to the engine that runs in ``home``: ``timeout_s`` for it to take the question and ``answer_s``
+    (the same by default) to answer. Raises NotRunning when one of them passes."""
     with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
-        socket.setsockopt(zmq.LINGER, 0)
-        socket.setsockopt(zmq.IMMEDIATE, 1)
-        socket.setsockopt(zmq.RECONNECT_IVL, 50)
+        for option, value in (
+            (zmq.LINGER, 0),
+            (zmq.IMMEDIATE, 1),
+            (zmq.RECONNECT_IVL, 50),
+            (zmq.SNDTIMEO, int(timeout_s * 1000)),
+            (zmq.RCVTIMEO, int((timeout_s if answer_s is None else answer_s) * 1000)),
+        ):
+            socket.setsockopt(option, value)
         socket.connect(home.endpoint("status"))
-        socket.setsockopt(zmq.SNDTIMEO, int(timeout_s * 1000))
-        socket.setsockopt(zmq.RCVTIMEO, int(timeout_s * 1000))
         try:
             socket.send(msgspec.msgpack.encode(question))
             answer: dict[str, Any] = msgspec.msgpack.decode(socket.recv())

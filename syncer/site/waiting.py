@@ -25,9 +25,9 @@ def wait_until_in_sync(home: Home, timeout_s: float) -> None:
             break
         question = {"ask": "confirm", "for_s": min(left, SLICE_S), "scanned": scanned}
         try:
-            answer = ask(home, question, timeout_s=min(left, SLICE_S) + GRACE_S if lagging else left)
+            answer = ask(home, question, timeout_s=left, answer_s=min(left, SLICE_S) + GRACE_S)
         except NotRunning:
-            if lagging is None:
+            if lagging is None and time.monotonic() >= deadline:
                 raise
             lagging, scanned = {"this site": "its engine does not answer"}, 0
             continue
