@@ -235,7 +235,7 @@ class ControlPlane:
                     self._start_over(line)
                 elif line.stream.connected:
                     line.outbox.append(Heartbeat())
-                elif now - max(line.dialled_at, line.heard_at) > REDIAL_S:
+                elif now - line.dialled_at > REDIAL_S:
                     self._start_over(line)
                 else:
                     self._greet(line)
