@@ -253,12 +253,13 @@ class Session:
         request = self.request
         sealer = Sealer(connection_key(request.send_key, request.session, *self._salts), request.session)
         opener = Opener(connection_key(request.receive_key, request.session, *self._salts), request.session)
-        record = memoryview(bytearray(MAX_RECORD))
-        connection.send(record[: sealer.seal_into(Kind.HELLO, HELLO_TEXT, record)])
         receiver = Receiver(request.session, connection, opener, self._disk, self._report)
-        kind, size = receiver.receive_record()
-        if kind is not Kind.HELLO or receiver.content[:size] != HELLO_TEXT:
-            raise WireError("the other end said no hello")
+        # The second hello of the connector says that it could open the acceptor's.
+        for say in (True, False, True) if request.role == "connect" else (False, True, False):
+            if say:
+                _say_hello(connection, sealer)
+            else:
+                _hear_hello(receiver)
         return receiver, Sender(request.session, connection, sealer, self._report)
 
     def _go_up(self, sender: Sender, receiver: Receiver) -> None:
@@ -271,6 +272,17 @@ class Session:
         self._report(protocol.SessionUp(session=self.request.session))
         for message in early:
             self.submit(message)
+
+
+def _say_hello(connection: Connection, sealer: Sealer) -> None:
+    record = memoryview(bytearray(MAX_RECORD))
+    connection.send(record[: sealer.seal_into(Kind.HELLO, HELLO_TEXT, record)])
+
+
+def _hear_hello(receiver: Receiver) -> None:
+    kind, size = receiver.receive_record()
+    if kind is not Kind.HELLO or receiver.content[:size] != HELLO_TEXT:
+        raise WireError("the other end said no hello")
 
 
 def read_preamble(connection: Connection) -> tuple[int, bytes]:

@@ -16,8 +16,10 @@ constexpr double kWorthGrowing = 1.15;
 constexpr int kFlatRounds = 3;
 constexpr unsigned kSamplesAtStart = 4;
 constexpr std::size_t kRoundsRemembered = 10;
-constexpr std::array<double, 8> kHoldGains{1.2, 0.85, 1, 1, 1, 1, 1, 1};
-constexpr double kDrainGain = 0.75;
+constexpr std::array<double, 8> kHoldGains{1.25, 0.8, 1, 1, 1, 1, 1, 1};
+constexpr unsigned kProbeSeen = 2;  // the phase at whose end the faster round has arrived
+constexpr double kShallowDrainGain = 0.75;
+constexpr double kDeepDrainGain = 0.5;
 constexpr int kDrainRounds = 8;
 constexpr double kHeavyLoss = 0.2;
 constexpr double kWindowRoundTrips = 6;  // a packet lost twice holds the acknowledgement for three round trips
@@ -66,6 +68,8 @@ int64_t AdaptiveRate::fastest_of_last(unsigned samples) const {
 bool AdaptiveRate::queue_built() const {
   // The fastest of the recent packets: jitter and a busy host delay some of them, a queue delays all. At the start the
   // rate grows so fast that fewer must do.
+  // What the application leaves idle cannot queue: then others did it, or this host was busy.
+  if (limited_by_application_) return false;
   const unsigned samples = state_ == State::kStart ? kSamplesAtStart : recent_rtt_us_.size();
   if (recent_count_ < samples) return false;
   const int64_t fastest = fastest_of_last(samples);
@@ -106,21 +110,25 @@ void AdaptiveRate::on_round(const Feedback& end) {
   const double receiver_seconds = static_cast<double>(end.receiver_us - before_.receiver_us) / 1e6;
   const double arrived = static_cast<double>(end.arrived_packets - before_.arrived_packets);
   if (receiver_seconds > 0 && before_.receiver_us) delivered_ = arrived / receiver_seconds;
-  const bool limited_by_application = sent_rate_ < 0.8 * rate();
-  if (sent_rate_before_ > 0 && !limited_by_application) {
+  const double round_seconds = static_cast<double>(end.receiver_us - round_.receiver_us) / 1e6;
+  if (round_seconds > 0) {
+    delivered_in_round_ = static_cast<double>(end.arrived_packets - round_.arrived_packets) / round_seconds;
+  }
+  limited_by_application_ = sent_rate_ < 0.8 * rate();
+  if (sent_rate_before_ > 0 && !limited_by_application_) {
     const double lost = std::clamp(1 - delivered_ / sent_rate_before_, 0.0, 1.0);
     loss_ += (lost - loss_) / 8;
   }
   switch (state_) {
-    case State::kStart: start_round(limited_by_application); break;
-    case State::kDrain: drain_round(); break;
-    case State::kHold: hold_round(limited_by_application); break;
+    case State::kStart: start_round(); break;
+    case State::kDrain: drain_round(end.now_us); break;
+    case State::kHold: hold_round(); break;
   }
   open_round(end);
 }
 
-void AdaptiveRate::start_round(bool limited_by_application) {
-  if (limited_by_application) return;
+void AdaptiveRate::start_round() {
+  if (limited_by_application_) return;
   if (delivered_ > best_in_start_ * kWorthGrowing) {
     best_in_start_ = delivered_;
     flat_rounds_ = 0;
@@ -138,17 +146,21 @@ void AdaptiveRate::enter_drain() {
   state_ = State::kDrain;
   rate_before_drain_ = std::max(delivered_, floor_);
   base_ = rate_before_drain_;
-  gain_ = kDrainGain;
   drain_rounds_ = 0;
   queue_before_drain_us_ = smoothed_rtt_us_ - min_rtt_us();
+  gain_ = queue_before_drain_us_ > min_rtt_us() ? kDeepDrainGain : kShallowDrainGain;
   samples_.clear();
 }
 
-void AdaptiveRate::drain_round() {
-  ++drain_rounds_;
+void AdaptiveRate::drain_round(int64_t now_us) {
+  if (drain_rounds_++ == 0) drain_since_us_ = now_us;
+  // What was sent before the drain still adds to the queue for a round trip; half the rate then empties it in twice
+  // the time that it stands for.
+  queue_before_drain_us_ = std::max(queue_before_drain_us_, smoothed_rtt_us_ - min_rtt_us());
+  const int64_t deadline_us = drain_since_us_ + 4 * queue_before_drain_us_;
   // While the queue empties the receiver still sees the bottleneck's own rate.
   if (queue_built()) rate_before_drain_ = std::max(rate_before_drain_, delivered_);
-  if (queue_built() && drain_rounds_ < kDrainRounds) return;
+  if (queue_built() && (drain_rounds_ < kDrainRounds || now_us < deadline_us)) return;
   if (queue_built() && smoothed_rtt_us_ - min_rtt_us() > queue_before_drain_us_ * 3 / 4) {
     // Sending less did not help: the path itself became longer, or others fill its queue.
     min_rtt_us_ = {fastest_of_last(recent_rtt_us_.size()), 0};
@@ -157,15 +169,15 @@ void AdaptiveRate::drain_round() {
   samples_.assign(1, rate_before_drain_);
   base_ = rate_before_drain_;
   gain_ = 1.0;
-  phase_ = 2;
+  phase_ = kProbeSeen;
 }
 
-void AdaptiveRate::hold_round(bool limited_by_application) {
-  if (!limited_by_application || delivered_ > best()) {
+void AdaptiveRate::hold_round() {
+  if (!limited_by_application_ || delivered_ > best()) {
     samples_.push_back(delivered_);
     if (samples_.size() > kRoundsRemembered) samples_.pop_front();
   }
-  lossy_rounds_ = loss_ > kHeavyLoss && !limited_by_application ? lossy_rounds_ + 1 : 0;
+  lossy_rounds_ = loss_ > kHeavyLoss && !limited_by_application_ ? lossy_rounds_ + 1 : 0;
   if (lossy_rounds_ >= 3) {
     samples_.assign(1, delivered_);
     lossy_rounds_ = 0;
@@ -174,10 +186,10 @@ void AdaptiveRate::hold_round(bool limited_by_application) {
     enter_drain();
     return;
   }
-  if (best() > base_ * kWorthGrowing && !limited_by_application) {
-    // The probe found far more room than it asked for.
+  if (phase_ % kHoldGains.size() == kProbeSeen && delivered_in_round_ > base_ * kWorthGrowing) {
+    // All that the faster round sent came through at once: there may be much more room.
     state_ = State::kStart;
-    best_in_start_ = base_ = best();
+    best_in_start_ = base_ = delivered_in_round_;
     gain_ = 1.0;
     flat_rounds_ = 0;
     return;

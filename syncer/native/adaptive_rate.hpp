@@ -2,7 +2,7 @@
 //
 // States: START doubles (nearly) each round trip until what is delivered stops growing or the queue builds; DRAIN sends
 // below the delivered rate until the queue is gone; HOLD stays at the best delivered rate of the last rounds, with one
-// round in eight a fifth faster to find new capacity and the next one slower to drain what that queued.
+// round in eight a quarter faster to find new capacity and the next one slower to drain what that queued.
 // Loss alone never slows it down, unless more than a fifth is lost: below that it cannot be told from a noisy link.
 #pragma once
 
@@ -44,9 +44,9 @@ class AdaptiveRate {
   void open_round(const Feedback& start);
   int64_t fastest_of_last(unsigned samples) const;
   bool queue_built() const;
-  void start_round(bool limited_by_application);
-  void drain_round();
-  void hold_round(bool limited_by_application);
+  void start_round();
+  void drain_round(int64_t now_us);
+  void hold_round();
   void enter_drain();
   void restart();
   double best() const;
@@ -63,6 +63,8 @@ class AdaptiveRate {
   double sent_rate_ = 0;   // of the last round
   double sent_rate_before_ = 0;
   double delivered_ = 0;   // over the last two rounds
+  double delivered_in_round_ = 0;
+  bool limited_by_application_ = true;
   double loss_ = 0;
   std::deque<double> samples_;
   double best_in_start_ = 0;
@@ -72,6 +74,7 @@ class AdaptiveRate {
   unsigned phase_ = 0;
   double rate_before_drain_ = 0;
   int64_t queue_before_drain_us_ = 0;
+  int64_t drain_since_us_ = 0;
 
   int64_t smoothed_rtt_us_ = 0;
   int64_t last_feedback_us_ = 0;

@@ -119,7 +119,7 @@ class UdtSocket:
         return self._sock.type
 
     @property
-    def UDTSOCKET(self) -> _udt.Socket:  # noqa: N802
+    def UDTSOCKET(self) -> _udt.Socket:
         return self._sock
 
     def fileno(self) -> int:

@@ -10,8 +10,9 @@ After the preambles everything is a record, big-endian:
     ciphertext, then a 16-byte tag                                                  ``length`` bytes
 
 sealed with AES-256-GCM: the nonce is four zero bytes and the counter, the header is authenticated with the content.
-Counters begin at 0 and rise by one: a record that is missing, repeated or out of order is refused. The first record of
-each direction is a HELLO with the constant HELLO_TEXT; a side that opened it knows that the other one holds the keys.
+Counters begin at 0 and rise by one: a record that is missing, repeated or out of order is refused. First come HELLO
+records with the constant HELLO_TEXT: one from the connector, one from the acceptor that could open it, and one more
+from the connector that could open that. Then both know that the other one holds both keys.
 
 The content of a DATA record is a sequence of frames, so that many small files share one record:
 

@@ -58,7 +58,9 @@ class Mover:
         self.seen += messages
         return messages
 
-    def wait(self, kind: type[M], matches: Callable[[M], bool] = lambda message: True, timeout_s: float = DEADLINE_S) -> M:
+    def wait(
+        self, kind: type[M], matches: Callable[[M], bool] = lambda message: True, timeout_s: float = DEADLINE_S
+    ) -> M:
         """The first message of this kind that matches, past or to come; it is taken out of ``seen``."""
         deadline = time.monotonic() + timeout_s
         while True:
@@ -135,14 +137,18 @@ class Pair:
         self.receiver.say(protocol.Listen(address=self.address, port=0))
         return self.receiver.wait(protocol.Listening).port
 
-    def open(self, *, tampered: bool = False, wait: bool = True) -> int:
+    def open(self, *, wrong_key: str = "", wait: bool = True) -> int:
         """A new session; its number."""
         session = secrets.randbits(63)
         forward, backward = secrets.token_bytes(32), secrets.token_bytes(32)
         common = {"session": session, "address": self.address, "port": self.port}
-        wrong = secrets.token_bytes(32) if tampered else forward
+        expected = {"forward": forward, "backward": backward}
+        if wrong_key:
+            expected[wrong_key] = secrets.token_bytes(32)
         self.receiver.say(
-            protocol.OpenSession(site="a", role="accept", send_key=backward, receive_key=wrong, **common)
+            protocol.OpenSession(
+                site="a", role="accept", send_key=expected["backward"], receive_key=expected["forward"], **common
+            )
         )
         self.sender.say(
             protocol.OpenSession(site="b", role="connect", send_key=forward, receive_key=backward, **common)
