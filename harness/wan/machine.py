@@ -29,6 +29,7 @@ _KVM_PROOF_DEADLINE_S = 15.0
 _MEMORY_MIB = 512
 _SOCKET_RETRY_S = 0.01
 _END_DEADLINE_S = 5.0
+_TAIL_LINES = 40
 
 Accelerator = Literal["kvm", "tcg"]
 
@@ -234,7 +235,7 @@ def _wait_for_exit(descriptor: int, deadline: float) -> None:
 def _tail(path: Path) -> str:
     with contextlib.suppress(FileNotFoundError):
         lines = path.read_text(errors="replace").splitlines()
-        return "".join(f"  {line}\n" for line in lines[-8:])
+        return "".join(f"  {line}\n" for line in lines[-_TAIL_LINES:])
     return ""
 
 

@@ -13,7 +13,7 @@ from harness.errors import CoreError, LabError, ShapingError
 from harness.model.resource import Recorder, Resource
 from harness.plan.addressing import WAN_INTERFACE
 from harness.wan.guest_transport import GuestTransport
-from harness.wan.image import Progress, ensure_image
+from harness.wan.image import ImagePaths, Progress, ensure_image
 from harness.wan.kernel import Kernel
 from harness.wan.local_transport import LocalTransport, netns_path
 from harness.wan.machine import (
@@ -102,17 +102,12 @@ def place_vm_core(sites: int, recorder: Recorder, seed: int | None, progress: Pr
             return _core(machine, machine.connect(_HEALTH_DEADLINE_S), recorder, seed)
         except (LabError, TimeoutError, OSError):
             _discard(machine, recorder)
-    accelerator = choose_accelerator(image)
-    machine = start_machine(image, max(sites, FEWEST_PORTS), accelerator)
-    for resource in resources_of(machine):
-        recorder.record(resource)
     try:
-        transport = wait_until_up(machine)
-        name_ports(machine, Kernel(transport))
-        return _core(machine, transport, recorder, seed)
-    except BaseException:
-        _discard(machine, recorder)
-        raise
+        return _boot(image, sites, recorder, seed)
+    except CoreError as error:
+        # Emulated CPUs have been seen to lose a boot in some hundred; nothing has been built on the machine by then.
+        (progress or _silent)(f"a boot failed, trying once more: {error}")
+        return _boot(image, sites, recorder, seed)
 
 
 def open_vm_core(state: dict[str, Any], recorder: Recorder | None) -> RouterCore:
@@ -139,6 +134,23 @@ def resources_of(machine: Machine) -> tuple[Resource, ...]:
         Resource(kind="directory", name=str(machine.directory), note="WAN core"),
         Resource(kind="process", name=str(machine.pid), start_ticks=machine.start_ticks, note="WAN core"),
     )
+
+
+def _silent(_: str) -> None:
+    return
+
+
+def _boot(image: ImagePaths, sites: int, recorder: Recorder, seed: int | None) -> RouterCore:
+    machine = start_machine(image, max(sites, FEWEST_PORTS), choose_accelerator(image))
+    for resource in resources_of(machine):
+        recorder.record(resource)
+    try:
+        transport = wait_until_up(machine)
+        name_ports(machine, Kernel(transport))
+        return _core(machine, transport, recorder, seed)
+    except BaseException:
+        _discard(machine, recorder)
+        raise
 
 
 def _core(machine: Machine, transport: GuestTransport, recorder: Recorder, seed: int | None) -> RouterCore:
