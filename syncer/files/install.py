@@ -21,6 +21,7 @@ from syncer.files.disk import changing, refusal
 from syncer.files.rename import rename_new
 from syncer.files.root import Root, fingerprint_of, kind_of
 from syncer.files.temp_store import remove_any, staged_name
+from syncer.files.validity import check_entry, check_path
 from syncer.files.writers import without_writers
 
 _FICLONE = 0x40049409
@@ -45,6 +46,7 @@ class Installer:
             not a directory. The tree is as it was; observe the path (and its parents) again.
         DiskFull: no space or quota; the tree is as it was.
         DiskFailed: the file system refused (I/O error, permission, read-only).
+        WireError: the entry is none that may be installed (see ``check_entry``).
     """
 
     def __init__(self, root: Root) -> None:
@@ -65,6 +67,7 @@ class Installer:
 
         Raises SourceChanged if ``temp`` is missing or is not of the entry's size: fetch it again.
         """
+        check_entry(entry)
         size = entry.content.size if entry.content else 0
         with changing(entry.path):
             try:
@@ -84,6 +87,7 @@ class Installer:
         self, entry: Entry, expected: Fingerprint | None = None, *, keep_as: bytes | None = None
     ) -> Fingerprint:
         """Makes an empty directory. For a new mode of an existing directory use ``set_metadata``."""
+        check_entry(entry)
         name = staged_name()
         with changing(entry.path), self._staged(name):
             os.mkdir(name, 0o700, dir_fd=self._temporary)
@@ -101,6 +105,7 @@ class Installer:
         self, entry: Entry, expected: Fingerprint | None = None, *, keep_as: bytes | None = None
     ) -> Fingerprint:
         """Makes a symlink to ``entry.target``, which is never looked at."""
+        check_entry(entry)
         name = staged_name()
         with changing(entry.path), self._staged(name):
             os.symlink(entry.target, name, dir_fd=self._temporary)
@@ -139,6 +144,7 @@ class Installer:
 
     def set_metadata(self, entry: Entry, expected: Fingerprint) -> Fingerprint:
         """Gives an existing file or directory the entry's mode and (files) mtime; the content stays."""
+        check_entry(entry)
         with self._parent(entry.path) as (parent, name):
             readable = True
             try:
@@ -250,6 +256,7 @@ class Installer:
 
     @contextmanager
     def _parent(self, path: bytes) -> Iterator[tuple[int, bytes]]:
+        check_path(path)
         with changing(path), self._root.parent(path) as found:
             yield found
         self._touch(_parent_of(path))

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from syncer.core.records import Fingerprint, Kind
-from syncer.errors import InputError, RootMissing
+from syncer.errors import InputError, RootMissing, WireError
 
 PRIVATE = b".syncer"
 """Name that is never synced, wherever it stands: the engine's own directory in a folder's root."""
@@ -25,6 +25,8 @@ TEMPORARY = b"tmp"
 
 PATH_MAX = 3840
 """Bytes in the longest path that is synced: with the folder's own path before it the kernel still takes it whole."""
+
+_UPWARD = frozenset((b"", b".", b".."))
 
 DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -137,13 +139,15 @@ class Root:
     def open_directory(self, path: bytes) -> int:
         """A descriptor of directory ``path`` (``b""`` is the folder), to be closed by the caller.
 
-        Raises FileNotFoundError, or NotADirectoryError when any component is a symlink or not a directory.
+        Raises FileNotFoundError, or NotADirectoryError when any component is a symlink or not a directory, and
+        WireError for a path with a component that leads elsewhere ('..').
         """
+        parts = path.split(b"/") if path else []
+        if not _UPWARD.isdisjoint(parts):
+            raise WireError(f"{os.fsdecode(path)!r} leads out of its directory")
         fd = os.open(b".", DIRECTORY_FLAGS, dir_fd=self.fd)
-        if not path:
-            return fd
         try:
-            for name in path.split(b"/"):
+            for name in parts:
                 below = os.open(name, DIRECTORY_FLAGS, dir_fd=fd)
                 os.close(fd)
                 fd = below
@@ -158,6 +162,8 @@ class Root:
     def parent(self, path: bytes) -> Iterator[tuple[int, bytes]]:
         """The open parent directory of ``path`` and the last component. Raises as ``open_directory``."""
         directory, _, name = path.rpartition(b"/")
+        if name in _UPWARD:
+            raise WireError(f"{os.fsdecode(path)!r} leads out of its directory")
         fd = self.open_directory(directory)
         try:
             yield fd, name

@@ -8,7 +8,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from syncer.core.records import Fingerprint, Kind
-from syncer.files.root import DIRECTORY_FLAGS, PRIVATE, Root, fingerprint_of, kind_of
+from syncer.files.root import DIRECTORY_FLAGS, PATH_MAX, PRIVATE, Root, fingerprint_of, kind_of
 
 
 class Observed(NamedTuple):
@@ -123,6 +123,8 @@ def _observe(parent: int, name: bytes, path: bytes, device: int) -> Observed | P
 
 
 def _classify(parent: int, name: bytes, path: bytes, status: os.stat_result, device: int) -> Observed | Problem:
+    if len(path) > PATH_MAX:
+        return Problem(path, "its path is too long")
     kind = kind_of(status)
     if kind is None:
         return Problem(path, "a socket, a FIFO or a device: never synced")

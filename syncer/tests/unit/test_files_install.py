@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from syncer.core.records import Entry, Fingerprint, Kind
-from syncer.errors import DestinationChanged, DiskFailed, DiskFull, SourceChanged
+from syncer.core.records import Content, Entry, Fingerprint, Kind
+from syncer.errors import DestinationChanged, DiskFailed, DiskFull, SourceChanged, WireError
 from syncer.files import aside, install
+from syncer.files.root import fingerprint_of
 from syncer.files.scan import Problem, observe
 from syncer.files.temp_store import partial_name
 from syncer.tests.unit.sample_folder import MTIME_NS, Folder, content_of, file_entry, in_child_as_nobody
@@ -277,6 +279,54 @@ def test_a_temporary_file_that_is_not_whole_is_not_installed(folder: Folder, wha
     temp = folder.stage(b"path", b"dat") if what == "short" else partial_name(b"path", b"d" * 32)
     with pytest.raises(SourceChanged):
         folder.installer.install_file(temp, entry, None)
+    assert folder.tree() == {}
+
+
+@pytest.mark.parametrize(
+    "path", [b"../escaped", b"dir/../../escaped", b"..", b"", b"/tmp/x", b".syncer/marker", b"a//b"]
+)
+def test_no_path_leads_out_of_the_folder(folder: Folder, tmp_path: Path, path: bytes) -> None:
+    folder.at(b"dir").mkdir()
+    (tmp_path / "escaped").write_bytes(b"theirs")
+    status = (tmp_path / "escaped").stat()
+    expected = fingerprint_of(status)
+    temp = folder.stage(b"x", b"new")
+    attempts: list[Callable[[], object]] = [
+        lambda: folder.installer.install_file(temp, file_entry(path, b"new"), None),
+        lambda: folder.installer.install_file(temp, file_entry(path, b"new"), expected),
+        lambda: folder.installer.make_directory(directory_entry(path)),
+        lambda: folder.installer.make_symlink(symlink_entry(path, b"x")),
+        lambda: folder.installer.set_metadata(file_entry(path, b"theirs"), expected),
+        lambda: folder.installer.remove(path, Kind.FILE, expected),
+        lambda: folder.installer.rename_aside(path, b"aside", expected),
+    ]
+    for attempt in attempts:
+        with pytest.raises(WireError):
+            attempt()
+    assert (tmp_path / "escaped").stat() == status
+    assert folder.tree() == {b"dir": None}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        replace(file_entry(b"x", b"data"), mode=-1),
+        replace(file_entry(b"x", b"data"), mode=0o10000),
+        replace(file_entry(b"x", b"data"), mtime_ns=1 << 63),
+        replace(file_entry(b"x", b"data"), content=None),
+        replace(file_entry(b"x", b"data"), content=Content(4, b"d" * 32, 1 << 17, b"")),
+        replace(file_entry(b"x", b"data"), content=Content(4, b"short", 1 << 17, b"d" * 32)),
+        replace(file_entry(b"x", b"data"), content=Content(4, b"d" * 32, 0, b"d" * 32)),
+        Entry(path=b"x", kind=Kind.SYMLINK, target=b""),
+        Entry(path=b"x", kind=Kind.SYMLINK, target=b"a\0b"),
+    ],
+)
+def test_impossible_entries_are_refused(folder: Folder, entry: Entry) -> None:
+    with pytest.raises(WireError):
+        if entry.kind is Kind.SYMLINK:
+            folder.installer.make_symlink(entry)
+        else:
+            folder.installer.install_file(folder.stage(b"x", b"data"), entry, None)
     assert folder.tree() == {}
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from syncer.errors import InputError, RootMissing
+from syncer.errors import InputError, RootMissing, WireError
 from syncer.files.root import PATH_MAX, Root, is_valid_path
 
 
@@ -78,6 +78,16 @@ def test_no_component_may_be_a_symlink(tmp_path: Path) -> None:
                 root.lstat(path)
         with pytest.raises(OSError, match="symbolic"):
             root.open_file(b"link")
+
+
+@pytest.mark.parametrize("path", [b"..", b"../outside", b"a/..", b"a/../../outside", b"a//b", b"./a"])
+def test_no_component_leads_upward(tmp_path: Path, path: bytes) -> None:
+    (tmp_path / "folder" / "a").mkdir(parents=True)
+    (tmp_path / "outside").write_text("theirs")
+    with Root(tmp_path / "folder").create() as root:
+        for look in (root.open_file, root.lstat, root.open_directory):
+            with pytest.raises(WireError):
+                look(path)
 
 
 def test_reading_a_fifo_does_not_wait(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from syncer.core.records import Kind
 from syncer.errors import RootMissing
-from syncer.files.root import Root
+from syncer.files.root import PATH_MAX, Root
 from syncer.files.scan import Observed, Problem, observe, scan
 from syncer.tests.unit.sample_folder import Folder, in_child_as_nobody
 
@@ -116,8 +116,8 @@ def test_names_are_raw_bytes(folder: Folder) -> None:
     assert paths(folder.root) == sorted(odd)
 
 
-def test_very_deep_trees(folder: Folder) -> None:
-    depth = 400
+def test_trees_deeper_than_a_path_can_name(folder: Folder) -> None:
+    depth = 190
     fd = os.open(folder.path, os.O_RDONLY)
     for _ in range(depth):
         os.mkdir(b"d" * 20, dir_fd=fd)
@@ -125,7 +125,10 @@ def test_very_deep_trees(folder: Folder) -> None:
         os.close(fd)
         fd = below
     os.close(fd)
-    assert len(paths(folder.root)) == depth
+    *seen, problem = scan(folder.root)
+    assert len(seen) == (PATH_MAX + 1) // 21
+    assert isinstance(problem, Problem)
+    assert len(problem.path) == PATH_MAX + 21 - (PATH_MAX + 1) % 21
     shutil.rmtree(folder.path / ("d" * 20))
 
 
