@@ -12,6 +12,10 @@ from harness.run.session import Session
 Status = Literal["PASS", "FAIL", "SKIP", "INVALID"]
 
 
+_NOT_REACHED = ("Test execution stopped due to a fatal error", "Test execution terminated", "Execution terminated")
+"""How Robot's messages begin for a test that an earlier stop kept from running."""
+
+
 class Progress(Protocol):
     """Who is told how the tests go."""
 
@@ -87,6 +91,8 @@ def _suite_name(result: Any) -> str:
 
 
 def _status(status: str, message: str) -> Status:
+    if status == "FAIL" and message.startswith(_NOT_REACHED):
+        return "SKIP"
     if status == "FAIL" and message.startswith(INVALID_PREFIX):
         return "INVALID"
     return "PASS" if status == "PASS" else "SKIP" if status in ("SKIP", "NOT RUN") else "FAIL"

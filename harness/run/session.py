@@ -27,6 +27,7 @@ from harness.run.workload import Operation, Workload, WorkloadOptions
 from harness.suts.port import Sut
 
 RETRY_S = 0.3
+STUCK_PATIENCE_S = 15.0
 T = TypeVar("T")
 
 
@@ -61,6 +62,7 @@ class Session:
         self._lost_before = 0
         self._folder_mark = 0
         self._known: set[Finding] = set()
+        self._stuck = False
         self._started = 0
         self._running = False
 
@@ -80,6 +82,7 @@ class Session:
         self._running = True
         self._folder_mark = self.recorder.mark()
         self._known.clear()
+        self._stuck = False
         began = time.monotonic()
         self.sut.start(self.nodes, f"run{self._started}")
         self.recorder.record("sut", "started", data={"seconds": round(time.monotonic() - began, 3)})
@@ -128,8 +131,11 @@ class Session:
         """Wait until the system under test says that all sites agree, and they do. Raises SutError at the deadline.
 
         A system can only speak of what it has noticed: right after a write it may still believe that all is in sync, so
-        its word is taken together with the trees.
+        its word is taken together with the trees. Once it got stuck it is given little time until it agrees again, so
+        that one fault does not cost every later test its whole deadline.
         """
+        if self._stuck:
+            timeout_s = min(timeout_s, STUCK_PATIENCE_S)
         deadline = time.monotonic() + timeout_s
         pause = threading.Event()
         while True:
@@ -138,8 +144,10 @@ class Session:
             findings = check_convergence(self.trees())
             if believes and not findings:
                 self.recorder.record("sut", "settled", at_s=at_s)
+                self._stuck = False
                 return
             if time.monotonic() >= deadline:
+                self._stuck = True
                 belief = "believes that all sites agree" if believes else "does not say that all sites agree"
                 raise SutError(
                     f"not in sync after {timeout_s:.0f} s: {self.sut.name} {belief}\n{summary(findings)}".rstrip()
