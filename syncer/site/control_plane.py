@@ -25,7 +25,8 @@ from syncer.wire.stream import Heard, Stream
 
 HEARTBEAT_S = 1.0
 SILENCE_S = 5.0
-REDIAL_S = 6.0
+FIRST_REDIAL_S = 6.0
+LONGEST_REDIAL_S = 20.0
 QUEUE_LIMIT = 10_000
 
 log = structlog.get_logger("control")
@@ -48,6 +49,7 @@ class _Line:
         self._dial = dial
         self.socket = dial(config)
         self.dialled_at = time.monotonic()
+        self.redial_s = FIRST_REDIAL_S
         self.heard_at = float("-inf")
         self.stream = Stream(_number())
         self.outbox: list[Message] = []
@@ -203,6 +205,7 @@ class ControlPlane:
             if hello.version != control.CONTROL_VERSION:
                 raise WireError(f"speaks version {hello.version}, this site speaks {control.CONTROL_VERSION}")
             log.info("connected", site=line.config.name)
+            line.redial_s = FIRST_REDIAL_S
             line.send([Heartbeat()])
             self._listener.peer_connected(line.config.name, hello)
         if verdict in (Heard.CONNECTED, Heard.ONGOING):
@@ -235,7 +238,9 @@ class ControlPlane:
                     self._start_over(line)
                 elif line.stream.connected:
                     line.outbox.append(Heartbeat())
-                elif now - line.dialled_at > REDIAL_S:
+                elif now - line.dialled_at > line.redial_s:
+                    # A handshake over a slow and lossy path takes its time: be more patient with each attempt.
+                    line.redial_s = min(1.5 * line.redial_s, LONGEST_REDIAL_S)
                     self._start_over(line)
                 else:
                     self._greet(line)

@@ -68,6 +68,7 @@ class Coordinator:
         self._applies: deque[Apply] = deque()
         self._applies_wake = asyncio.Event()
         self._applying = 0
+        self._has_leftovers = True
         self._fetches: dict[int, str] = {}
         self._wants: dict[tuple[str, int], list[WantItem]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -217,6 +218,7 @@ class Coordinator:
             self.control.say(site, control.Want(session=session, items=items))
 
     def _cancel(self, command: CancelFetch) -> None:
+        self._has_leftovers = True
         if self._fetches.pop(command.job, None) is not None and (session := self.data.session(command.site)):
             self.data.tell(mover.CancelJob(session=session, job=command.job))
             self.control.say(command.site, control.WantCancelled(session=session, jobs=[command.job]))
@@ -295,6 +297,7 @@ class Coordinator:
         self.wake()
 
     def data_path_down(self, site: str) -> None:
+        self._has_leftovers = True
         for job in [job for job, source in self._fetches.items() if source == site]:
             del self._fetches[job]
         self.replica.data_path_down(site)
@@ -306,6 +309,7 @@ class Coordinator:
             self.wake()
 
     def receive_failed(self, site: str, job: int, code: str) -> None:
+        self._has_leftovers = True
         if self._fetches.pop(job, None) is not None:
             self.replica.fetch_failed(job, refused=code != "disk", blocked=code == "disk")
             self.wake()
@@ -376,6 +380,9 @@ class Coordinator:
             await asyncio.sleep(TICK_S)
             self.replica.retry()
             self.wake()
+            if self._has_leftovers and self.idle and self.replica.in_sync:
+                self._has_leftovers = False
+                await self.folder.clean()
 
 
 def _missing(size: int, block_size: int, have: set[int]) -> list[tuple[int, int]]:

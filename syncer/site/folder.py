@@ -172,6 +172,10 @@ class Folder:
         finally:
             os.close(fd)
 
+    async def clean(self) -> None:
+        """Drop partial files. A mover that begins to write one at this moment has to start over."""
+        await self._in(self._applying, self.temporary.clean)
+
     def temporary_path(self, entry: Entry) -> bytes:
         """Where a mover writes the entry's content."""
         assert entry.content is not None
