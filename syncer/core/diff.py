@@ -49,3 +49,10 @@ def describe(state: LocalState) -> Entry:
     return Entry(
         path=state.path, kind=state.kind, mode=mode, mtime_ns=state.fingerprint.mtime_ns, content=state.content
     )
+
+
+def children_leave_first(state: LocalState) -> tuple[bool, bytes]:
+    """Deletions first, the deepest before its parent; then the rest, parents before children."""
+    if state.kind is None:
+        return False, bytes(255 - byte for byte in state.path) + b"\xff"
+    return True, state.path

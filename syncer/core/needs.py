@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from syncer.core.reconcile import Verdict, reconcile
-from syncer.core.records import Entry
+from msgspec.structs import replace
+
+from syncer.core.reconcile import Verdict, reconcile, same_content
+from syncer.core.records import Entry, Kind
 
 
 class State(Enum):
@@ -66,3 +68,20 @@ def choose(local: Entry | None, announced: dict[str, Entry]) -> tuple[Entry | No
         return None, False
     outcome = reconcile(local, best)
     return outcome.target, outcome.displaced
+
+
+def is_directory(entry: Entry | None) -> bool:
+    """Whether a directory stands there."""
+    return entry is not None and not entry.deleted and entry.kind is Kind.DIRECTORY
+
+
+def needs_content(target: Entry, local: Entry | None) -> bool:
+    """Whether bytes have to come from somewhere to reach ``target``."""
+    return target.content is not None and not (local is not None and same_content(local, target))
+
+
+def is_there(target: Entry, local: Entry | None) -> bool:
+    """Whether the target differs from what stands here in its history alone."""
+    if target.deleted:
+        return local is None or local.deleted
+    return local is not None and target == replace(local, vector=target.vector, dot=target.dot, origin=target.origin)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from syncer.core.ports import Progress
+from syncer.core.records import Entry
 
 DELTA_ENTRIES = 500
+DELTA_BYTES = 1 << 20
+"""Of block lists in one delta; a delta has at least one entry."""
 DELTAS_IN_FLIGHT = 4
 WINDOW_FILES = 2_000
 WINDOW_BYTES = 32 << 20
@@ -79,3 +83,15 @@ class Peer:
         self.their_last = last_seq
         self.caught_up = self.their_received >= last_seq
         return fresh
+
+
+def bounded(entries: Sequence[tuple[int, Entry]]) -> list[tuple[int, Entry]]:
+    """As many of them as fit one message: block lists of large files are long."""
+    taken: list[tuple[int, Entry]] = []
+    size = 0
+    for seq, entry in entries:
+        size += len(entry.content.blocks) if entry.content is not None else 0
+        if taken and size > DELTA_BYTES:
+            break
+        taken.append((seq, entry))
+    return taken

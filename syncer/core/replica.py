@@ -6,7 +6,7 @@ and then returns the commands that rest on it: an acknowledgement never leaves b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 
 from msgspec.structs import replace
 
@@ -22,9 +22,10 @@ from syncer.core.commands import (
     SendDelta,
     Source,
 )
-from syncer.core.diff import LocalState, local_version
-from syncer.core.needs import Need, State, choose
-from syncer.core.peering import DELTA_ENTRIES, DELTAS_IN_FLIGHT, Peer
+from syncer.core.diff import LocalState, children_leave_first, local_version
+from syncer.core.needs import Need, State, choose, is_directory, is_there, needs_content
+from syncer.core.overlay import Overlay
+from syncer.core.peering import DELTA_ENTRIES, DELTAS_IN_FLIGHT, Peer, bounded
 from syncer.core.ports import IndexPort
 from syncer.core.reconcile import (
     Verdict,
@@ -34,11 +35,8 @@ from syncer.core.reconcile import (
     same_content,
     seen,
 )
-from syncer.core.records import Entry, Fingerprint, Kind
+from syncer.core.records import Entry, Fingerprint
 from syncer.core.version_vector import advance, join
-
-DELTA_BYTES = 1 << 20
-"""Of block lists in one delta; a delta has at least one entry."""
 
 
 class Replica:
@@ -51,9 +49,8 @@ class Replica:
         self.peers = {name: self._restored(name) for name in sorted(peers)}
         self.needs: dict[bytes, Need] = {}
         self._commands: list[Command] = []
-        self._staged: dict[bytes, tuple[Entry, Fingerprint | None]] = {}
+        self._view = Overlay(index)
         self._asides: dict[bytes, Need] = {}
-        self._refreshed: dict[bytes, Fingerprint | None] = {}
         self._unsaved: set[Peer] = set()
         self._progress_is_due = False
         self._jobs: dict[int, bytes] = {}
@@ -209,7 +206,7 @@ class Replica:
     def observed(self, states: Iterable[LocalState], mark: int) -> None:
         """A scan found these paths different from the index. Paths that we changed ourselves since the scan began are
         looked at again instead: what the scan saw of them may be older than what the index knows."""
-        for state in sorted(states, key=_children_leave_first):
+        for state in sorted(states, key=children_leave_first):
             need = self.needs.get(state.path)
             if (busy := self._busy(state.path, need)) is not None:
                 busy.recheck = True
@@ -225,16 +222,16 @@ class Replica:
         return self._asides.get(path)
 
     def _observe(self, state: LocalState, need: Need | None) -> None:
-        known = self._entry(state.path)
+        known = self._view.entry(state.path)
         fingerprint = state.fingerprint if state.settled else None
         version = local_version(known, state, self.site, self.actor)
         if version is None:
             if state.kind is not None:
-                self._refreshed[state.path] = fingerprint
+                self._view.refresh(state.path, fingerprint)
             if need is not None and need.state is State.BLOCKED:
                 self._unblock(need)
             return
-        self._stage(version, fingerprint)
+        self._view.stage(version, fingerprint)
         if need is not None:
             need.distrusts_local = False
             self._plan(need)
@@ -259,10 +256,10 @@ class Replica:
         need = self._end_apply(path)
         assert need.target is not None
         if need.aside is not None:
-            there = self._entry(need.aside.path)
+            there = self._view.entry(need.aside.path)
             vector = need.aside.vector if there is None else join(there.vector, need.aside.vector)
             self._touch(need.aside.path)
-            self._stage(replace(need.aside, vector=vector), aside)
+            self._view.stage(replace(need.aside, vector=vector), aside)
             other = self.needs.get(need.aside.path)
             if other is not None and other.state is not State.APPLYING:
                 self._plan(other)
@@ -300,7 +297,7 @@ class Replica:
         """The target is what stands here now."""
         assert need.target is not None
         target = need.target
-        self._stage(target, fingerprint)
+        self._view.stage(target, fingerprint)
         if need.recheck:
             need.recheck = False
             self._commands.append(Rescan(path=need.path))
@@ -315,12 +312,12 @@ class Replica:
         """Look at a need afresh after anything about it changed."""
         if need.state is State.APPLYING:
             return
-        local = self._entry(need.path)
+        local = self._view.entry(need.path)
         for site, entry in sorted(need.announced.items()):
             outcome = reconcile(local, entry)
             if outcome.verdict is Verdict.JOIN:
                 local = outcome.target
-                self._stage(local, self._fingerprint(need.path))
+                self._view.stage(local, self._view.fingerprint(need.path))
             if outcome.verdict in (Verdict.JOIN, Verdict.SAME):
                 del need.announced[site]
                 self.peers[site].unsettled.pop(need.path, None)
@@ -347,14 +344,14 @@ class Replica:
         """Take the next step of a need that is not under way."""
         if need.target is None or need.state in (State.APPLYING, State.FETCHING, State.BLOCKED):
             return
-        local = self._entry(need.path)
-        if need.state is not State.FETCHED and _needs_content(need.target, local):
+        local = self._view.entry(need.path)
+        if need.state is not State.FETCHED and needs_content(need.target, local):
             need.use_local = None if need.distrusts_local else self._local_copy(need.target)
             if need.use_local is None:
                 self._queue(need)
                 return
-        if _is_there(need.target, local):
-            self._reach(need, self._fingerprint(need.path))
+        if is_there(need.target, local):
+            self._reach(need, self._view.fingerprint(need.path))
         elif self._may_apply(need.target, local):
             self._apply(need, local)
 
@@ -362,7 +359,7 @@ class Replica:
         """A file of this folder that has the target's content, for renames and copies."""
         assert target.content is not None
         paths = self.index.by_digest(target.content.digest)
-        return next((path for path in paths if self._fingerprint(path) is not None), None)
+        return next((path for path in paths if self._view.fingerprint(path) is not None), None)
 
     def _queue(self, need: Need) -> None:
         need.state = State.QUEUED
@@ -374,10 +371,10 @@ class Replica:
     def _may_apply(self, target: Entry, local: Entry | None) -> bool:
         """Whether the tree around allows the target now; if not, the need is woken when that changes."""
         parent = target.path.rpartition(b"/")[0]
-        if not target.deleted and parent and not _is_directory(self._entry(parent)):
+        if not target.deleted and parent and not is_directory(self._view.entry(parent)):
             self._waiting_for_parent.setdefault(parent, set()).add(target.path)
             return False
-        if _is_directory(local) and not _is_directory(target) and any(self._live_children(target.path)):
+        if is_directory(local) and not is_directory(target) and any(self._view.live_children(target.path)):
             self._waiting_for_children.add(target.path)
             return False
         return True
@@ -385,7 +382,7 @@ class Replica:
     def _apply(self, need: Need, local: Entry | None) -> None:
         assert need.target is not None
         source = Source.NONE
-        if _needs_content(need.target, local):
+        if needs_content(need.target, local):
             source = Source.TEMPORARY if need.state is State.FETCHED else Source.LOCAL
         need.state = State.APPLYING
         need.aside = self._conflict_copy(local) if need.displaced and local is not None else None
@@ -396,7 +393,7 @@ class Replica:
             Apply(
                 entry=need.target,
                 known=local,
-                fingerprint=self._fingerprint(need.path),
+                fingerprint=self._view.fingerprint(need.path),
                 metadata_only=local is not None and same_content(local, need.target),
                 source=source,
                 aside=need.aside.path if need.aside is not None else None,
@@ -410,7 +407,7 @@ class Replica:
             copy = conflict_copy(loser, conflict_path(loser, digits=digits))
             if copy.path in self._asides:
                 continue
-            there = self._entry(copy.path)
+            there = self._view.entry(copy.path)
             if there is None:
                 return copy
             if seen(there.vector, copy.dot) or same_content(there, copy):
@@ -421,7 +418,7 @@ class Replica:
 
     def _woken_by(self, entry: Entry) -> None:
         """Go on with what waited for this path to become a directory, or to leave its own."""
-        if _is_directory(entry):
+        if is_directory(entry):
             for path in sorted(self._waiting_for_parent.pop(entry.path, ())):
                 if (need := self.needs.get(path)) is not None:
                     self._advance(need)
@@ -438,51 +435,21 @@ class Replica:
         if any(peer.connected and not peer.caught_up for peer in self.peers.values()):
             return
         for path in sorted(self._waiting_for_children, reverse=True):
-            local = self._entry(path)
+            local = self._view.entry(path)
             need = self.needs.get(path)
-            if need is None or need.target is None or local is None or not _is_directory(local):
+            if need is None or need.target is None or local is None or not is_directory(local):
                 self._waiting_for_children.discard(path)
                 continue
-            if any(self._stays(child) for child in self._live_children(path)):
+            if any(self._stays(child) for child in self._view.live_children(path)):
                 vector = advance(local.vector, self.actor)
                 dot = (self.actor, dict(vector)[self.actor])
-                self._stage(replace(local, vector=vector, dot=dot, origin=self.site), self._fingerprint(path))
+                self._view.stage(replace(local, vector=vector, dot=dot, origin=self.site), self._view.fingerprint(path))
                 self._waiting_for_children.discard(path)
                 self._plan(need)
 
     def _stays(self, child: Entry) -> bool:
         need = self.needs.get(child.path)
         return need is None or need.target is None or not need.target.deleted
-
-    # memory
-
-    def _entry(self, path: bytes) -> Entry | None:
-        if path in self._staged:
-            return self._staged[path][0]
-        stored = self.index.entry(path)
-        return stored.entry if stored is not None else None
-
-    def _fingerprint(self, path: bytes) -> Fingerprint | None:
-        if path in self._refreshed:
-            return self._refreshed[path]
-        if path in self._staged:
-            return self._staged[path][1]
-        stored = self.index.entry(path)
-        return stored.fingerprint if stored is not None else None
-
-    def _live_children(self, path: bytes) -> Iterator[Entry]:
-        for stored in self.index.children(path):
-            entry = self._staged[stored.entry.path][0] if stored.entry.path in self._staged else stored.entry
-            if not entry.deleted:
-                yield entry
-        for entry, _ in self._staged.values():
-            if entry.path.rpartition(b"/")[0] == path and not entry.deleted:
-                yield entry
-
-    def _stage(self, entry: Entry, fingerprint: Fingerprint | None) -> None:
-        self._refreshed.pop(entry.path, None)
-        self._staged.pop(entry.path, None)
-        self._staged[entry.path] = (entry, None if entry.deleted else fingerprint)
 
     # commands out
 
@@ -492,17 +459,14 @@ class Replica:
         if self._waiting_for_children:
             self._revive_directories()
         moved = [peer for peer in self.peers.values() if peer.connected and peer.settle()]
-        if self._staged or (self._progress_is_due and self._unsaved):
+        if self._view.is_dirty or (self._progress_is_due and self._unsaved):
             progress = {peer.site: peer.progress for peer in {*moved, *self._unsaved}}
-            self.index.upsert(list(self._staged.values()), peer_progress=progress)
-            self._staged.clear()
+            self._view.commit(progress)
             self._unsaved.clear()
         else:
             self._unsaved.update(moved)
         self._progress_is_due = False
-        for path, fingerprint in self._refreshed.items():
-            self.index.refresh_fingerprint(path, fingerprint)
-        self._refreshed.clear()
+        self._view.commit_refreshed()
         for peer in moved:
             peer.their_told = peer.their_durable
             self._commands.append(SendAck(site=peer.site, seq=peer.their_durable))
@@ -515,7 +479,7 @@ class Replica:
     def _send_deltas(self, peer: Peer) -> None:
         last_seq = self.index.last_seq
         while peer.connected and peer.our_sent < last_seq and peer.deltas_in_flight < DELTAS_IN_FLIGHT:
-            entries = _bounded(self.index.since(peer.our_sent, DELTA_ENTRIES))
+            entries = bounded(self.index.since(peer.our_sent, DELTA_ENTRIES))
             peer.our_sent = entries[-1][0] if entries else last_seq
             peer.deltas_in_flight += 1
             self._commands.append(
@@ -560,38 +524,4 @@ class Replica:
     @property
     def in_sync(self) -> bool:
         """Whether nothing is known that is not done, here or at a peer. Writes that no scan has seen are not known."""
-        return not self.needs and not self._staged and all(self.peer_in_sync(site) for site in self.peers)
-
-
-def _children_leave_first(state: LocalState) -> tuple[bool, bytes]:
-    """Deletions first, the deepest before its parent; then the rest, parents before children."""
-    if state.kind is None:
-        return False, bytes(255 - byte for byte in state.path) + b"\xff"
-    return True, state.path
-
-
-def _is_directory(entry: Entry | None) -> bool:
-    return entry is not None and not entry.deleted and entry.kind is Kind.DIRECTORY
-
-
-def _needs_content(target: Entry, local: Entry | None) -> bool:
-    return target.content is not None and not (local is not None and same_content(local, target))
-
-
-def _is_there(target: Entry, local: Entry | None) -> bool:
-    """Whether the target differs from what stands here in its history alone."""
-    if target.deleted:
-        return local is None or local.deleted
-    return local is not None and target == replace(local, vector=target.vector, dot=target.dot, origin=target.origin)
-
-
-def _bounded(entries: Sequence[tuple[int, Entry]]) -> list[tuple[int, Entry]]:
-    """As many of them as fit one message: block lists of large files are long."""
-    taken: list[tuple[int, Entry]] = []
-    size = 0
-    for seq, entry in entries:
-        size += len(entry.content.blocks) if entry.content is not None else 0
-        if taken and size > DELTA_BYTES:
-            break
-        taken.append((seq, entry))
-    return taken
+        return not self.needs and not self._view.is_dirty and all(self.peer_in_sync(site) for site in self.peers)
