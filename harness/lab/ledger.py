@@ -103,6 +103,9 @@ class Ledger:
                 f"lab {path.parent.name} is being built or taken down by another process",
                 hint="Wait for it, or interrupt it: it then cleans up after itself.",
             ) from None
+        if not path.read_bytes().endswith(b"\n"):
+            # What a crash cut short must not swallow the next line.
+            os.write(descriptor, b"\n")
         return cls(path, descriptor)
 
     def record(self, resource: Resource) -> None:

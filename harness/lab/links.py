@@ -79,7 +79,12 @@ class LinkBook:
     def append(self, changes: Iterable[LoggedChange]) -> None:
         """Log changes that were made; hold the book."""
         text = "".join(change.model_dump_json() + "\n" for change in changes)
-        with self._log.open("ab") as log:
+        with self._log.open("ab+") as log:
+            if log.tell():
+                log.seek(-1, os.SEEK_END)
+                if log.read(1) != b"\n":
+                    # What a crash cut short must not swallow the next line.
+                    log.write(b"\n")
             log.write(text.encode())
             log.flush()
             os.fdatasync(log.fileno())

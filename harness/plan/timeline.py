@@ -26,17 +26,14 @@ def in_force(outages: Sequence[Outage], at_s: float) -> frozenset[str]:
 
 
 def transitions(outages: Sequence[Outage]) -> Iterator[Transition]:
-    """Every change of what is in force, in order; endless when an outage repeats."""
-    sites: frozenset[str] = frozenset()
-    at_s: float | None = -1.0
+    """What is in force from each begin or end of an outage on, in order; endless when an outage repeats.
+
+    Two in a row may be equal: outages of one site that follow one another without a gap.
+    """
+    at_s = _next_edge(outages, -1.0)
     while at_s is not None:
+        yield Transition(at_s=at_s, sites=in_force(outages, at_s))
         at_s = _next_edge(outages, at_s)
-        if at_s is None:
-            return
-        now = in_force(outages, at_s)
-        if now != sites:
-            yield Transition(at_s=at_s, sites=now)
-            sites = now
 
 
 def links_of(topology: Topology, site: str) -> tuple[tuple[str, str], ...]:
