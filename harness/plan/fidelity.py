@@ -38,6 +38,7 @@ WANTED_LOSSES = 8
 JITTER_SPACING = 8
 MAX_JITTER_INTERVAL_US = 100_000
 DRAIN_SLACK_US = 300_000
+COMMON_CLOCK_US = 60_000_000
 
 
 class ProbePlan(Value):
@@ -69,7 +70,7 @@ def plan_probe(forward: Impairment, backward: Impairment, round_number: int = 1)
     wanted = USUAL_PACKETS
     loss = forward.mean_loss
     if 0 < loss < 1:
-        wanted = min(MOST_PACKETS, max(USUAL_PACKETS, math.ceil(WANTED_LOSSES / loss)))
+        wanted = max(USUAL_PACKETS, math.ceil(min(MOST_PACKETS, WANTED_LOSSES / loss)))
     interval_us = max(DURATION_US // wanted, _slowest_interval_us(forward), _slowest_interval_us(backward))
     jitter_us = max(forward.jitter_us, backward.jitter_us)
     interval_us = max(interval_us, min(JITTER_SPACING * jitter_us, MAX_JITTER_INTERVAL_US))
@@ -170,25 +171,36 @@ def probe_again(measurement: LinkMeasurement) -> bool:
 def join_counts(reports: Iterable[Mapping[str, Any]]) -> tuple[ProbeCount, ...]:
     """The counts of every directed link that was probed, from the reports of the sites' probe agents (their JSON).
 
-    What a link lost is known only from both ends: sent at one, received at the other.
+    What a link lost is known only from both ends: sent at one, received at the other. Probes that were sent before the
+    other end's agent was there to receive do not count.
     """
-    by_site = {report["site"]: {peer["site"]: peer for peer in report["peers"]} for report in reports}
+    by_site = {report["site"]: report for report in reports}
+    peers = {site: {peer["site"]: peer for peer in report["peers"]} for site, report in by_site.items()}
     counts = []
-    for source, peers in by_site.items():
-        for destination, peer in peers.items():
-            arrived = by_site.get(destination, {}).get(source)
+    for source, report in by_site.items():
+        for destination, peer in peers[source].items():
+            arrived = peers.get(destination, {}).get(source)
             if peer["sent"] == 0 or arrived is None:
                 continue
+            sent = peer["sent"] - _sent_too_early(report, peer, by_site[destination])
             counts.append(
                 ProbeCount(
                     source=source,
                     destination=destination,
-                    sent=peer["sent"],
-                    received=min(peer["sent"], arrived["received"]),
+                    sent=sent,
+                    received=min(sent, arrived["received"]),
                     rtt_us=tuple(peer["rtt_us"]),
                 )
             )
     return tuple(counts)
+
+
+def _sent_too_early(report: Mapping[str, Any], peer: Mapping[str, Any], other: Mapping[str, Any]) -> int:
+    """How many probes left before the other end listened; 0 when the two hosts have clocks of their own."""
+    ready_us = (other["bound_ns"] - report["start_ns"]) / 1000
+    if abs(ready_us) > COMMON_CLOCK_US:
+        return 0
+    return sum(sent_at < ready_us for sent_at in peer["sent_at_us"])
 
 
 def _judge_loss(count: ProbeCount, forward: Impairment) -> tuple[float | None, float | None, str]:

@@ -12,15 +12,18 @@ The plan may come on standard input instead (argument ``-``).
 Prints one JSON object when the last echo has had its time, and ends with 0:
 
     {"site": "a", "late_us": 180,                        how late the latest probe was sent
+     "start_ns": 81234567890, "bound_ns": 81200000000,   monotonic: when it began, since when it could receive
      "peers": [{"site": "b", "sent": 120,                probes sent to b
                 "received": 119,                         different probes of b that arrived here
                 "duplicates": 0, "out_of_order": 0,      of b's probes
+                "sent_at_us": [3021, ...],               when each probe was sent, since start_ns
                 "rtt_us": [50123.4, ...]}]}              of probes to b whose echo arrived
 
-What was lost from a to b is a's ``sent`` less b's ``received``. RTTs hold neither end's scheduling: arrival times are
-the kernel's, and each echo tells how long its sender held it. Probes go out at a random time within the first half of
-their interval, so that streams that cross on a link do not march in step. An agent goes on answering until it ends by
-itself: every site's agent gets the same ``linger_us`` (default 0), the longest duration among all.
+What was lost from a to b is a's ``sent`` less b's ``received``; what a sent before b's agent was there is no loss. RTTs
+hold neither end's scheduling: arrival times are the kernel's, and each echo tells how long its sender held it. Probes
+go out at a random time within the first half of their interval, so that streams that cross on a link do not march in
+step. An agent goes on answering until it ends by itself: every site's agent gets the same ``linger_us`` (default 0),
+the longest duration among all.
 """
 
 from __future__ import annotations
@@ -58,6 +61,7 @@ class Peer:
         self.end_ns = start_ns + self.packets * self.interval_ns + plan["drain_us"] * 1000
         self.start_ns = start_ns
         self.sent = 0
+        self.sent_at_us: list[int] = []
         self.seen: set[int] = set()
         self.highest = -1
         self.duplicates = 0
@@ -73,6 +77,7 @@ class Peer:
     def next_probe(self, now_ns: int) -> bytes:
         packet = PACKET.pack(MAGIC, PROBE, self.sent, now_ns, 0) + self.padding
         self.sent += 1
+        self.sent_at_us.append((now_ns - self.start_ns) // 1000)
         self.due_ns = self._due()
         return packet
 
@@ -92,6 +97,7 @@ class Peer:
             "received": len(self.seen),
             "duplicates": self.duplicates,
             "out_of_order": self.out_of_order,
+            "sent_at_us": self.sent_at_us,
             "rtt_us": [round(rtt, 1) for _, rtt in sorted(self.rtt_us.items())],
         }
 
@@ -115,6 +121,8 @@ class Agent:
         self.socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         self.socket.setblocking(False)
         self.socket.bind((plan["listen"], self.port))
+        self.start_ns = start_ns
+        self.bound_ns = time.monotonic_ns()
 
     def run(self) -> None:
         while True:
@@ -165,6 +173,8 @@ class Agent:
         return {
             "site": self.site,
             "late_us": self.late_ns // 1000,
+            "start_ns": self.start_ns,
+            "bound_ns": self.bound_ns,
             "peers": [peer.report() for peer in self.peers],
         }
 

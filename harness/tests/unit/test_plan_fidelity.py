@@ -65,6 +65,11 @@ def test_a_lossy_link_gets_more_probes() -> None:
     assert plan_probe(CLEAN, CLEAN).packets == 120
 
 
+def test_hardly_any_loss_does_not_ask_for_endless_probes() -> None:
+    rare = CLEAN.model_copy(update={"loss": IndependentLoss(probability=5e-324)})
+    assert plan_probe(rare, CLEAN).packets == 600
+
+
 def test_rounds_count_from_one() -> None:
     with pytest.raises(ValueError, match="rounds"):
         plan_probe(CLEAN, CLEAN, 0)
@@ -175,13 +180,28 @@ def test_loss_that_was_asked_for_is_judged_by_its_interval() -> None:
     assert judge(count(120, 120, *rtts), lossy, CLEAN, plan).verdict is Verdict.INVALID
 
 
-def test_counts_are_joined_from_both_ends() -> None:
-    def peer(site: str, sent: int, received: int) -> dict[str, object]:
-        return {"site": site, "sent": sent, "received": received, "rtt_us": [1.5]}
+def report(site: str, bound_ns: int, *peers: dict[str, object]) -> dict[str, object]:
+    return {"site": site, "start_ns": 10**9, "bound_ns": bound_ns, "peers": list(peers)}
 
-    reports = [
-        {"site": "a", "peers": [peer("b", 10, 7), peer("c", 5, 0)]},
-        {"site": "b", "peers": [peer("a", 8, 9)]},
-    ]
+
+def peer(site: str, sent: int, received: int) -> dict[str, object]:
+    """One probe in every millisecond."""
+    sent_at_us = [1000 * number for number in range(sent)]
+    return {"site": site, "sent": sent, "received": received, "rtt_us": [1.5], "sent_at_us": sent_at_us}
+
+
+def test_counts_are_joined_from_both_ends() -> None:
+    reports = [report("a", 0, peer("b", 10, 7), peer("c", 5, 0)), report("b", 0, peer("a", 8, 9))]
     joined = {(one.source, one.destination): (one.sent, one.received) for one in join_counts(reports)}
     assert joined == {("a", "b"): (10, 9), ("b", "a"): (8, 7)}
+
+
+def test_probes_sent_before_the_other_agent_listened_are_not_lost() -> None:
+    late = report("b", 10**9 + 3_500_000, peer("a", 0, 6))
+    (joined,) = join_counts([report("a", 0, peer("b", 10, 0)), late])
+    assert (joined.sent, joined.received) == (6, 6)
+
+
+def test_clocks_that_are_not_common_are_not_compared() -> None:
+    (joined,) = join_counts([report("a", 0, peer("b", 10, 0)), report("b", 10**15, peer("a", 0, 9))])
+    assert (joined.sent, joined.received) == (10, 9)
