@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from syncer.core.ports import Progress
 from syncer.core.records import Content, Entry, Fingerprint, Kind
-from syncer.errors import DiskFailed, InputError, StoreError
+from syncer.errors import DiskFailed, DiskFull, InputError, StoreError
 from syncer.store import index as index_module
 from syncer.store.index import Counts, Index, StoredEntry
 
@@ -310,3 +311,22 @@ def _commit_batches(path: Path, number: int, writer: int) -> None:
                 os.write(writer, b".")
     finally:
         os._exit(1)
+
+
+@pytest.mark.root
+def test_a_full_disk_keeps_what_was_committed(tmp_path: Path) -> None:
+    place = tmp_path / "small"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], check=True)
+    try:
+        with Index(place / "index", site="a") as index:
+            with pytest.raises(DiskFull) as full:
+                for number in range(1000):
+                    index.upsert([(file_entry(b"%d" % number, blocks=bytes(9000)), None)])
+            assert full.value.hint
+            committed, counts = index.last_seq, index.counts()
+            assert [stored.seq for stored in index.entries()] and counts.entries == committed > 10
+        with Index(place / "index", site="a") as index:
+            assert (index.last_seq, index.counts()) == (committed, counts)
+    finally:
+        subprocess.run(["umount", place], check=True)
