@@ -73,7 +73,8 @@ bool AdaptiveRate::queue_built() const {
   const unsigned samples = state_ == State::kStart ? kSamplesAtStart : recent_rtt_us_.size();
   if (recent_count_ < samples) return false;
   const int64_t fastest = fastest_of_last(samples);
-  return fastest - min_rtt_us() > std::max<int64_t>(min_rtt_us() / 4, 15'000);
+  const int64_t share = state_ == State::kStart ? 4 : 3;
+  return fastest - min_rtt_us() > std::max<int64_t>(min_rtt_us() / share, 15'000);
 }
 
 void AdaptiveRate::on_feedback(const Feedback& feedback) {
@@ -158,8 +159,9 @@ void AdaptiveRate::drain_round(int64_t now_us) {
   // the time that it stands for.
   queue_before_drain_us_ = std::max(queue_before_drain_us_, smoothed_rtt_us_ - min_rtt_us());
   const int64_t deadline_us = drain_since_us_ + 4 * queue_before_drain_us_;
-  // While the queue empties the receiver still sees the bottleneck's own rate.
-  if (queue_built()) rate_before_drain_ = std::max(rate_before_drain_, delivered_);
+  // While the queue empties the receiver still sees the bottleneck's own rate, and in the first two rounds what was
+  // sent before: a host that was busy for a moment now catches up.
+  if (queue_built() || drain_rounds_ <= 2) rate_before_drain_ = std::max(rate_before_drain_, delivered_);
   if (queue_built() && (drain_rounds_ < kDrainRounds || now_us < deadline_us)) return;
   if (queue_built() && smoothed_rtt_us_ - min_rtt_us() > queue_before_drain_us_ * 3 / 4) {
     // Sending less did not help: the path itself became longer, or others fill its queue.
