@@ -233,6 +233,8 @@ class NodeBuilder:
         ):
             directory.mkdir(parents=True)
             directory.chmod(mode)
+        # Where sshd notes interactive logins; it complains on the user's terminal when there is none.
+        (layout.log / "lastlog").touch()
         for name, content in _identity_files(self._plan, site, layout).items():
             path = layout.etc / name
             path.write_text(content)
