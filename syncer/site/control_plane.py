@@ -78,7 +78,8 @@ class ControlPlane:
         self._listener = listener
         self._context = zmq.asyncio.Context()
         self._plain = zmq.Context(self._context)
-        self._names: dict[bytes, str] = {}
+        # Known from the start: ZeroMQ does not come back by itself after a refusal.
+        self._names = {z85.decode(peer.key): peer.name for peer in config.sites}
         self._lines: dict[str, _Line] = {}
         self._zap = self._context.socket(zmq.REP)
         self._zap.bind("inproc://zeromq.zap.01")
