@@ -171,8 +171,8 @@ class MoverProcess:
                 return
             if isinstance(message, protocol.CloseSession):
                 session.close("closed by the coordinator")
-            elif isinstance(message, protocol.CancelJob):
-                session.cancel(message.job)
+            elif isinstance(message, protocol.CancelSend | protocol.CancelReceive):
+                session.cancel(message)
             else:
                 session.submit(message)
 

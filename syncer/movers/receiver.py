@@ -46,19 +46,23 @@ class Receiver:
         self._lock = threading.Condition()
         self._expected: dict[int, ExpectedFile] = {}
         self._over: dict[int, None] = {}  # ended early, oldest first: their data may still be under way
+        self._missed: set[int] = set()  # of those, the ones whose data came and went before their ExpectFile
         self._pending = 0
         self._stopped = False
         self._header = memoryview(bytearray(RECORD_HEADER_SIZE))
         self._body = memoryview(bytearray(MAX_CONTENT + TAG_SIZE))
         self._content = memoryview(bytearray(MAX_CONTENT))
         self.bytes_received = 0
+        self.content_received = 0
 
     def expect(self, message: protocol.ExpectFile) -> None:
-        """Announce a job. Raises WireError for one that makes no sense."""
+        """Announce a job. Raises WireError for one that makes no sense, or whose data came and was dropped."""
         expected = ExpectedFile(
             message.job, message.temp_path, message.size, message.block_size, message.blocks, message.have
         )
         with self._lock:
+            if expected.job in self._missed:
+                raise WireError("the data came too long before it was expected")
             self._over.pop(expected.job, None)
             if expected.complete:
                 self._pending += 1
@@ -97,6 +101,7 @@ class Receiver:
             kind, size = self.receive_record()
             if kind is Kind.DATA:
                 for frame in frames(self._content[:size]):
+                    self.content_received += len(frame.data)
                     self._on_frame(frame)
             elif kind is Kind.HELLO:
                 raise WireError("a second hello")
@@ -158,6 +163,7 @@ class Receiver:
             while job not in self._expected and job not in self._over and not self._stopped:
                 left = deadline - time.monotonic()
                 if left <= 0:
+                    self._missed.add(job)
                     self._remember_over(job)
                     break
                 self._lock.wait(left)
@@ -166,7 +172,9 @@ class Receiver:
     def _remember_over(self, job: int) -> None:
         self._over[job] = None
         while len(self._over) > JOBS_REMEMBERED:
-            del self._over[next(iter(self._over))]
+            oldest = next(iter(self._over))
+            del self._over[oldest]
+            self._missed.discard(oldest)
 
     def _take_whole(self, expected: ExpectedFile, frame: Frame) -> None:
         if not expected.check_whole(frame.offset, frame.data):

@@ -100,13 +100,17 @@ class Session:
                 )
             )
 
-    def cancel(self, job: int) -> None:
+    def cancel(self, message: protocol.CancelSend | protocol.CancelReceive) -> None:
+        """Of the job in the named direction: the other direction's job of that number goes on."""
+        sends = isinstance(message, protocol.CancelSend)
+        unwanted = protocol.SendFile if sends else protocol.ExpectFile
         with self._lock:
-            self._early = [message for message in self._early if message.job != job]
-            sender, receiver = self._sender, self._receiver
-        if sender is not None and receiver is not None:
-            sender.cancel(job)
-            receiver.cancel(job)
+            self._early = [
+                early for early in self._early if not (isinstance(early, unwanted) and early.job == message.job)
+            ]
+            half = self._sender if sends else self._receiver
+        if half is not None:
+            half.cancel(message.job)
 
     def close(self, reason: str) -> None:
         """Ends the session soon; SessionDown follows."""
@@ -146,6 +150,7 @@ class Session:
             packets_sent=status.packets_sent,
             packets_lost=status.packets_lost,
             packets_retransmitted=status.packets_retransmitted,
+            content_received=receiver.content_received,
         )
 
     # the session's own threads

@@ -220,7 +220,7 @@ class Coordinator:
     def _cancel(self, command: CancelFetch) -> None:
         self._has_leftovers = True
         if self._fetches.pop(command.job, None) is not None and (session := self.data.session(command.site)):
-            self.data.tell(mover.CancelJob(session=session, job=command.job))
+            self.data.tell(mover.CancelReceive(session=session, job=command.job))
             self.control.say(command.site, control.WantCancelled(session=session, jobs=[command.job]))
 
     # serving
@@ -357,11 +357,11 @@ class Coordinator:
             case control.WantRefused():
                 for job in message.jobs:
                     if self._fetches.get(job) == site:
-                        self.data.tell(mover.CancelJob(session=message.session, job=job))
+                        self.data.tell(mover.CancelReceive(session=message.session, job=job))
                         self.receive_failed(site, job, "source")
             case control.WantCancelled():
                 for job in message.jobs:
-                    self.data.tell(mover.CancelJob(session=message.session, job=job))
+                    self.data.tell(mover.CancelSend(session=message.session, job=job))
                 self.data.flush()
             case control.SessionOffer():
                 self.data.offered(site, message)
@@ -379,6 +379,7 @@ class Coordinator:
         while True:
             await asyncio.sleep(TICK_S)
             self.replica.retry()
+            self.data.watch_progress(set(self._fetches.values()))
             self.wake()
             if self._has_leftovers and self.idle and self.replica.in_sync:
                 self._has_leftovers = False

@@ -27,6 +27,8 @@ MOVER = "mover-udt"
 FIRST_PAUSE_S = 0.3
 LONGEST_PAUSE_S = 5.0
 OPENING_S = 15.0
+STALL_S = 15.0
+"""A session that owes content and brings none for so long is opened anew, whatever the cause."""
 
 log = structlog.get_logger("data")
 
@@ -47,6 +49,7 @@ class _Session:
     site: str
     up: bool = False
     opened_at: float = field(default_factory=time.monotonic)
+    progress_at: float = field(default_factory=time.monotonic)
     stats: protocol.SessionStats | None = None
 
 
@@ -133,6 +136,16 @@ class DataPlane:
         """What the mover last reported of the session with a peer."""
         session = self._sessions.get(self.session(site))
         return session.stats if session is not None else None
+
+    def watch_progress(self, owing: set[str]) -> None:
+        """Close the sessions with these peers that have brought nothing for STALL_S; call about once a second."""
+        now = time.monotonic()
+        for number, session in list(self._sessions.items()):
+            if session.site not in owing:
+                session.progress_at = now
+            elif session.up and now - session.progress_at > STALL_S:
+                log.warning("a session stalls and is opened anew", site=session.site)
+                self._drop(number, tell=True)
 
     # jobs
 
@@ -253,6 +266,7 @@ class DataPlane:
             case protocol.SessionUp():
                 log.info("session up", site=session.site)
                 session.up = True
+                session.progress_at = time.monotonic()
                 if (link := self._links.get(session.site)) is not None:
                     link.pause = FIRST_PAUSE_S
                 self._listener.data_path_up(session.site)
@@ -260,6 +274,7 @@ class DataPlane:
                 log.info("session down", site=session.site, reason=message.reason)
                 self._drop(message.session, tell=True)
             case protocol.Received():
+                session.progress_at = time.monotonic()
                 for job in message.jobs:
                     self._listener.received(session.site, job)
             case protocol.ReceiveFailed():
@@ -269,4 +284,6 @@ class DataPlane:
                 log.warning("sending failed", site=session.site, reason=f"{message.code} {message.detail}")
                 self._listener.send_failed(session.site, message.job)
             case protocol.SessionStats():
+                if session.stats is None or session.stats.content_received != message.content_received:
+                    session.progress_at = time.monotonic()
                 session.stats = message

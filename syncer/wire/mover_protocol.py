@@ -7,7 +7,7 @@ own.
 
 A mover says Hello every second until Welcome, and again whenever it has heard nothing for 5 s. A Welcome with another
 ``incarnation`` than before means that the coordinator was restarted: the mover drops every session and job.
-Job numbers are chosen by the receiving site's coordinator and are unique within a session.
+Job numbers are chosen by the receiving site's coordinator: in a session, one number may name a job in each direction.
 """
 
 from __future__ import annotations
@@ -98,7 +98,10 @@ class SendFailed(Message, frozen=True):
 
 
 class SessionStats(Message, frozen=True):
-    """Once a second per session while it is up. Totals since SessionUp; rates over the last second."""
+    """Once a second per session while it is up. Totals since SessionUp; rates over the last second.
+
+    ``content_received`` counts files' bytes alone: it stands still when nothing but heartbeats arrives.
+    """
 
     session: int
     bytes_sent: int
@@ -109,6 +112,7 @@ class SessionStats(Message, frozen=True):
     packets_sent: int
     packets_lost: int
     packets_retransmitted: int
+    content_received: int = 0
 
 
 # from the coordinator to the mover
@@ -170,7 +174,16 @@ class ExpectFile(Message, frozen=True):
     have: list[int] = []
 
 
-class CancelJob(Message, frozen=True):
+class CancelSend(Message, frozen=True):
+    """The other site no longer wants this job of its own."""
+
+    session: int
+    job: int
+
+
+class CancelReceive(Message, frozen=True):
+    """This site no longer wants this job of its own."""
+
     session: int
     job: int
 
@@ -191,7 +204,7 @@ FromMover = (
     | SendFailed
     | SessionStats
 )
-ToMover = Welcome | Listen | OpenSession | CloseSession | SendFile | ExpectFile | CancelJob | Stop
+ToMover = Welcome | Listen | OpenSession | CloseSession | SendFile | ExpectFile | CancelSend | CancelReceive | Stop
 
 _encoder = msgspec.msgpack.Encoder()
 _from_mover = msgspec.msgpack.Decoder(list[FromMover])

@@ -194,10 +194,23 @@ def test_a_cancelled_job_stops_and_the_session_goes_on(pair: Pair, tmp_path: Pat
     cancelled, kept = write(tmp_path / "cancelled", 30_000_000), write(tmp_path / "kept", 1_000_000)
     unwanted = pair.job(session, cancelled, tmp_path / "cancelled.temp")
     transfer(pair, session, [unwanted])
-    for mover in (pair.receiver, pair.sender):
-        mover.say(protocol.CancelJob(session=session, job=unwanted[0].job))
+    pair.receiver.say(protocol.CancelReceive(session=session, job=unwanted[0].job))
+    pair.sender.say(protocol.CancelSend(session=session, job=unwanted[0].job))
     pair.receiver.received(session, transfer(pair, session, [pair.job(session, kept, tmp_path / "kept.temp")]))
     assert (tmp_path / "kept.temp").read_bytes() == kept.read_bytes()
+
+
+def test_cancelling_a_job_leaves_the_other_directions_job_of_that_number_alone(pair: Pair, tmp_path: Path) -> None:
+    session = pair.open()
+    there, back = write(tmp_path / "there", 30_000_000), write(tmp_path / "back", 30_000_000)
+    expect, send = pair.job(session, there, tmp_path / "there.temp", job=7)
+    expect_back, send_back = pair.job(session, back, tmp_path / "back.temp", job=7)
+    pair.receiver.say(expect)
+    pair.sender.say(expect_back, send)
+    pair.receiver.say(send_back, protocol.CancelReceive(session=session, job=7))
+    pair.sender.say(protocol.CancelSend(session=session, job=7))
+    pair.sender.received(session, {7})
+    assert (tmp_path / "back.temp").read_bytes() == back.read_bytes()
 
 
 @pytest.mark.root
