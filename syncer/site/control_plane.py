@@ -102,12 +102,12 @@ class ControlPlane:
             raise InputError(
                 f"cannot listen on {address}: {error}", hint="is the address this host's and the port free?"
             ) from error
-        self._tasks = [asyncio.create_task(work()) for work in (self._admit, self._receive, self._keep_alive)]
+        self.tasks = [asyncio.create_task(work()) for work in (self._admit, self._receive, self._keep_alive)]
 
     async def close(self) -> None:
-        for task in self._tasks:
+        for task in self.tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self.tasks, return_exceptions=True)
         for line in self._lines.values():
             line.socket.close(linger=0)
         self._router.close()

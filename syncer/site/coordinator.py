@@ -75,6 +75,8 @@ class Coordinator:
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.control = ControlPlane(config, home.load_secret(), self)
         self.data = DataPlane(config, home.endpoint("movers"), self)
+        for task in (*self.control.tasks, *self.data.tasks):
+            task.add_done_callback(self._ended)
 
     @property
     def idle(self) -> bool:
@@ -107,14 +109,15 @@ class Coordinator:
         """Take up sites that were added or removed while running."""
         config = self.home.load()
         before, after = ({peer.name for peer in c.sites} for c in (self.config, config))
-        for name in before - after:
-            self.replica.remove_peer(name)
         for name in after - before:
             self.replica.add_peer(name)
         self.config = config
         self.data.reconfigure(config)
         if self.ready:
             self.control.set_peers(config.sites)
+        # Last: while its connection and its session end, the replica is still told of them.
+        for name in before - after:
+            self.replica.remove_peer(name)
         self.wake()
 
     def wake(self) -> None:

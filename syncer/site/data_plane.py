@@ -81,12 +81,12 @@ class DataPlane:
         self._links: dict[str, _Link] = {}
         self._sessions: dict[int, _Session] = {}
         self._outbox: list[protocol.ToMover] = []
-        self._tasks = [asyncio.create_task(self._receive()), asyncio.create_task(self._keep_open())]
+        self.tasks = [asyncio.create_task(self._receive()), asyncio.create_task(self._keep_open())]
 
     async def close(self) -> None:
-        for task in self._tasks:
+        for task in self.tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self.tasks, return_exceptions=True)
         self._router.close()
         self._context.term()
 

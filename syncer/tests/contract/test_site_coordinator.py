@@ -1,0 +1,112 @@
+"""A coordinator in this process, on a real home, folder and sockets; the peers and the mover are played by the test."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import zmq
+import zmq.asyncio
+
+from syncer.errors import StoreError
+from syncer.files.root import Root
+from syncer.files.watch import Watcher
+from syncer.site.coordinator import Coordinator
+from syncer.site.folder import Folder
+from syncer.site.home import Home
+from syncer.site.setup import add_site, initialise, remove_site
+from syncer.site.status import StatusServer
+from syncer.store.index import Index
+from syncer.wire import control
+from syncer.wire import mover_protocol as mover
+
+DEADLINE_S = 10.0
+KEY = zmq.curve_keypair()[0].decode()
+
+
+def with_coordinator(tmp_path: Path, play: Callable[[Coordinator], Awaitable[None]]) -> None:
+    """Runs ``play`` beside a serving coordinator of site "b" that knows site "a"; raises what either raises."""
+    home_path, address = tmp_path / "home", f"127.{os.getpid() % 200 + 20}.252.1"
+    initialise(
+        home_path,
+        site="b",
+        folder=tmp_path / "folder",
+        address=address,
+        control_port=7420,
+        data_port=7421,
+        rate_bps=0,
+    )
+    add_site(home_path, "a", address=address.removesuffix("1") + "2", key=KEY, data_port=7421)
+
+    async def run() -> None:
+        home = Home(home_path)
+        config = home.load()
+        with Root(tmp_path / "folder").open() as root, Watcher(root) as watcher:
+            watcher.add_tree()
+            folder, index, status = Folder(root), Index(home.index_path, site="b"), StatusServer(home, config)
+            coordinator = Coordinator(home, config, index, folder, watcher)
+            running = asyncio.ensure_future(coordinator.run(status))
+            try:
+                while not coordinator.ready:
+                    await asyncio.sleep(0)
+                playing = asyncio.ensure_future(play(coordinator))
+                done, _ = await asyncio.wait(
+                    {running, playing}, timeout=DEADLINE_S, return_when=asyncio.FIRST_COMPLETED
+                )
+                assert done, "neither the coordinator nor the test came to an end"
+                for task in done:
+                    await task
+            finally:
+                running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
+                await status.close()
+                folder.close()
+                index.close()
+
+    asyncio.run(run())
+
+
+def connect(coordinator: Coordinator) -> int:
+    """Site "a" is connected and the session with it is up; the session's number."""
+    coordinator.peer_connected("a", control.Hello(site="a", epoch=1, last_seq=0, heard_epoch=0, heard_seq=0))
+    data = coordinator.data
+    data._handle(mover.Hello(name="mover-udt", transport="udt", pid=1))
+    data._handle(mover.Listening(address="127.0.0.1", port=7421))
+    data._handle(mover.SessionUp(session=data.session("a")))
+    assert coordinator.replica.peers["a"].has_data_path
+    return data.session("a")
+
+
+def test_a_site_is_removed_while_its_session_is_up(tmp_path: Path) -> None:
+    async def play(coordinator: Coordinator) -> None:
+        connect(coordinator)
+        coordinator.control._lines["a"].stream.connected = True
+        remove_site(tmp_path / "home", "a")
+        coordinator.reload()
+        assert not coordinator.replica.peers
+        assert not coordinator.control._lines
+        assert not coordinator.data._sessions
+
+    with_coordinator(tmp_path, play)
+
+
+def test_what_breaks_while_a_peer_is_heard_ends_the_coordinator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A damaged index may be found by a peer's question: deaf for ever would be worse than a restart."""
+
+    async def play(coordinator: Coordinator) -> None:
+        def damaged(frame: object) -> None:
+            raise StoreError("the checksum of a row is wrong")
+
+        monkeypatch.setattr(coordinator.data, "_handle", damaged)
+        with zmq.asyncio.Context() as context, context.socket(zmq.DEALER) as socket:
+            socket.connect(coordinator.home.endpoint("movers"))
+            await socket.send(mover.encode([mover.Hello(name="mover-udt", transport="udt", pid=1)]))
+            await asyncio.Event().wait()
+
+    with pytest.raises(StoreError):
+        with_coordinator(tmp_path, play)
