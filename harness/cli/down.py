@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Annotated
 
 import typer
@@ -19,7 +20,7 @@ def down(
     lab: Annotated[
         str | None, typer.Argument(metavar="LAB", help="Which lab; needed only while several are up.")
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Every lab, and the warm WAN cores.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Every lab, and the WAN cores that no lab uses.")] = False,
     as_json: JsonOption = False,
 ) -> int:
     """Take a lab down: everything that it made goes, and nothing else.
@@ -36,10 +37,12 @@ def down(
 
         longhaul down --all
     """
-    from harness.errors import InputError, LabError
+    from harness.errors import InputError, LabError, PrivilegeError
     from harness.lab.state import choose_lab, resolve_state_root
-    from harness.lab.teardown import take_all_down, take_down
+    from harness.lab.teardown import end_idle_cores, take_all_down, take_down
 
+    if os.geteuid() != 0:
+        raise PrivilegeError("taking labs down needs root", hint="Run it with sudo.")
     root = resolve_state_root()
     if everything and lab is not None:
         raise InputError("give a lab or --all, not both")
@@ -48,10 +51,8 @@ def down(
         _tell({paths.lab_id: take_down(paths)}, 0, as_json)
         return 0
 
-    from harness.wan.placement import end_warm_cores
-
     seconds, errors = take_all_down(root)
-    _tell(seconds, end_warm_cores(), as_json)
+    _tell(seconds, end_idle_cores(), as_json)
     if errors:
         raise LabError("; ".join(error.message for error in errors), hint=errors[0].hint)
     return 0
@@ -64,6 +65,6 @@ def _tell(seconds: dict[str, float], cores: int, as_json: bool) -> None:
     for lab, taken in seconds.items():
         print(f"{lab} is down after {taken:.1f} s")
     if cores:
-        print(f"{cores} warm WAN core{'s' if cores > 1 else ''} ended")
+        print(f"{cores} idle WAN core{'s' if cores > 1 else ''} ended")
     if not seconds and not cores:
         print("nothing was up")

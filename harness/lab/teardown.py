@@ -8,12 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from harness.errors import LabError, LonghaulError
-from harness.lab.claims import SLOTS_DIRECTORY
-from harness.lab.ledger import Ledger
+from harness.lab.claims import SLOTS_DIRECTORY, claims
+from harness.lab.ledger import Ledger, replay
 from harness.lab.signals import uninterrupted
 from harness.lab.state import LabPaths, LabState, lab_ids
 from harness.lab.undo import undo
 from harness.nodes.host_lock import host_lock
+from harness.wan.machine import CORE_NOTE
 
 
 def take_down(paths: LabPaths) -> float:
@@ -66,6 +67,29 @@ def take_all_down(state_root: Path) -> tuple[dict[str, float], list[LonghaulErro
         except LonghaulError as error:
             errors.append(error)
     return seconds, errors
+
+
+def end_idle_cores() -> int:
+    """End the WAN cores that no lab of this host uses, whatever its state root; how many ran."""
+    from harness.wan.placement import end_warm_cores
+
+    ended = end_warm_cores(_machines_in_use)
+    with host_lock():
+        # Leaving it removes the host's directory if that is empty now.
+        return ended
+
+
+def _machines_in_use() -> frozenset[str]:
+    """Ids of the machines in the ledgers of all labs of this host."""
+    with host_lock():
+        ledgers = [claim.ledger for claim in claims().values()]
+    contents = [replay(path.read_bytes()) for path in ledgers if path.exists()]
+    return frozenset(
+        Path(resource.name).name
+        for content in contents
+        for resource in content.outstanding
+        if resource.kind == "directory" and resource.note == CORE_NOTE
+    )
 
 
 def _give_core_back(paths: LabPaths, ledger: Ledger) -> Exception | None:

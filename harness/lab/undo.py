@@ -19,6 +19,7 @@ from harness.model.resource import Resource
 from harness.nodes import host_network, host_processes
 from harness.nodes.host_lock import host_lock
 from harness.nodes.network_settings import write_setting
+from harness.wan.machine import CORE_NOTE, end_machines
 
 _SHORTEST_REMOVABLE = 4
 """Parts of a path below which a directory is never removed, whatever a damaged ledger says (/var/lib/x has 4)."""
@@ -35,11 +36,13 @@ def undo(content: LedgerContent) -> tuple[Leftover, ...]:
     """Undo everything outstanding; what is left."""
     same_boot = content.boot == host_processes.boot_id()
     processes = [resource for resource in content.outstanding if resource.kind == "process"]
+    machines = [resource for resource in content.outstanding if _is_machine(resource)]
     others = [resource for resource in content.outstanding if resource.kind != "process"]
     leftovers = []
     if same_boot:
         # Processes go first, so that nothing makes more while the rest is undone.
         leftovers += _attempt(processes, lambda: _end_processes(processes))
+        leftovers += _attempt(machines, lambda: _end_machines(machines))
     for resource in reversed(others):
         if resource.kind == "sysctl" and not same_boot:
             continue
@@ -51,6 +54,7 @@ def end_processes(content: LedgerContent) -> None:
     """End the outstanding processes alone. Raises NodeError when one survives."""
     if content.boot == host_processes.boot_id():
         _end_processes([resource for resource in content.outstanding if resource.kind == "process"])
+        _end_machines([resource for resource in content.outstanding if _is_machine(resource)])
 
 
 def _attempt(resources: Sequence[Resource], act: Callable[[], None]) -> list[Leftover]:
@@ -63,6 +67,16 @@ def _attempt(resources: Sequence[Resource], act: Callable[[], None]) -> list[Lef
 
 def _end_processes(processes: Sequence[Resource]) -> None:
     host_processes.kill_all([(int(resource.name), resource.start_ticks) for resource in processes])
+
+
+def _is_machine(resource: Resource) -> bool:
+    return resource.kind == "directory" and resource.note == CORE_NOTE
+
+
+def _end_machines(directories: Sequence[Resource]) -> None:
+    """End what was started for these directories: a crash may have come before the process had its own line."""
+    if directories:
+        end_machines([Path(resource.name) for resource in directories])
 
 
 def _remove_directory(name: str, _note: str) -> None:

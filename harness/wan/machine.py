@@ -1,4 +1,8 @@
-"""The micro-VM as a process: how QEMU is started, recognised and ended. Knows nothing of labs or shaping."""
+"""The micro-VM as a process: how QEMU is started, recognised and ended. Knows nothing of labs or shaping.
+
+A machine is known by its directory, which is noted before QEMU starts and stands in QEMU's command line: whatever a
+crash cuts short, the process is found again by it.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +10,20 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import secrets
 import select
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from harness.errors import CoreError, ShapingError
+from harness.model.resource import Recorder, Resource
 from harness.wan.guest_transport import CONTROL_PORTS, GuestTransport, control_socket
 from harness.wan.image import ImagePaths, cache_directory
 
@@ -30,6 +36,10 @@ _MEMORY_MIB = 512
 _SOCKET_RETRY_S = 0.01
 _END_DEADLINE_S = 5.0
 _TAIL_LINES = 40
+_MAKER = "maker"
+_WARM = "warm"
+CORE_NOTE = "WAN core"
+"""Marks a machine's resources in a ledger."""
 
 Accelerator = Literal["kvm", "tcg"]
 
@@ -74,27 +84,74 @@ class Machine:
 
     def end(self) -> None:
         """Kill it, wait until it is gone, and remove its directory; nothing happens to a process that took its pid."""
-        deadline = time.monotonic() + _END_DEADLINE_S
-        with contextlib.suppress(ProcessLookupError):
-            descriptor = os.pidfd_open(self.pid)
-            try:
-                if self.alive():
-                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-                    _wait_for_exit(descriptor, deadline)
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(self.pid, os.WNOHANG)
-            finally:
-                os.close(descriptor)
+        _kill(self.pid, self.start_ticks)
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
 @contextmanager
 def pool_lock() -> Iterator[None]:
-    """Alone with the directory of all machines."""
-    CORES_DIRECTORY.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (CORES_DIRECTORY / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    """Alone with the directory of all machines, which is removed again when nothing is left in it."""
+    descriptor = _locked_directory()
+    try:
         yield
+    finally:
+        with contextlib.suppress(OSError):
+            CORES_DIRECTORY.rmdir()
+        os.close(descriptor)
+
+
+def _locked_directory() -> int:
+    while True:
+        CORES_DIRECTORY.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            descriptor = os.open(CORES_DIRECTORY, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        # Its last holder may have removed the directory while this one waited.
+        with contextlib.suppress(FileNotFoundError):
+            if os.fstat(descriptor).st_ino == CORES_DIRECTORY.stat().st_ino:
+                return descriptor
+        os.close(descriptor)
+
+
+def end_machines(directories: Collection[Path]) -> int:
+    """End every QEMU that was started for one of these directories, whether or not it was noted anywhere; how many."""
+    running = [(pid, ticks) for pid, ticks, directory in _running() if directory in directories]
+    for pid, ticks in running:
+        _kill(pid, ticks)
+    return len(running)
+
+
+def end_orphans(in_use: Collection[str]) -> int:
+    """End every machine that no lab uses and whose maker has died, hold the pool's lock; how many ran.
+
+    ``in_use`` are the ids of machines that stand in a lab's ledger.
+    """
+    orphans = [
+        directory
+        for _, _, directory in _running()
+        if directory.name not in in_use and not (directory / _WARM).exists() and not _maker_lives(directory)
+    ]
+    ended = end_machines(orphans)
+    for directory in orphans:
+        shutil.rmtree(directory, ignore_errors=True)
+    return ended
+
+
+def make_warm(machine: Machine) -> None:
+    """Put it into the pool of machines that serve the next lab."""
+    (machine.directory / _WARM).touch()
+
+
+def take_from_pool(machine: Machine) -> None:
+    """It is a lab's from now on."""
+    (machine.directory / _WARM).unlink()
+
+
+def is_warm(machine: Machine) -> bool:
+    """Whether it is in the pool."""
+    return (machine.directory / _WARM).exists()
 
 
 def load_machine(directory: Path) -> Machine | None:
@@ -114,10 +171,19 @@ def start_ticks(pid: int) -> int | None:
     return None if fields[0] in "ZX" else int(fields[19])
 
 
-def start_machine(image: ImagePaths, ports: int, accelerator: Accelerator) -> Machine:
+def resources_of(machine: Machine) -> tuple[Resource, ...]:
+    """What a machine is on this host: a directory and a process (its TAPs vanish with it)."""
+    return (
+        Resource(kind="directory", name=str(machine.directory), note=CORE_NOTE),
+        Resource(kind="process", name=str(machine.pid), start_ticks=machine.start_ticks, note=CORE_NOTE),
+    )
+
+
+def start_machine(image: ImagePaths, ports: int, accelerator: Accelerator, recorder: Recorder | None = None) -> Machine:
     """Start QEMU with ``ports`` TAPs (in this process's namespace; they vanish with QEMU) and return at once.
 
-    The guest switches itself off after two minutes unless somebody takes a lease. Raises CoreError.
+    ``recorder`` is told of its directory before it starts, and of its process as soon as there is one. The guest switches
+    itself off after two minutes unless somebody takes a lease. Raises CoreError.
     """
     if shutil.which(QEMU) is None:
         raise CoreError(f"{QEMU} is not installed", hint="apt-get install qemu-system-x86")
@@ -127,10 +193,15 @@ def start_machine(image: ImagePaths, ports: int, accelerator: Accelerator) -> Ma
     directory = CORES_DIRECTORY / identity
     draft = Machine(identity, 0, 0, ports, accelerator, image.release)
     with pool_lock():
+        if recorder is not None:
+            recorder.record(resources_of(draft)[0])
         directory.mkdir()
+        (directory / _MAKER).write_text(f"{os.getpid()} {start_ticks(os.getpid())}")
         pid = _spawn(_command(draft, image), directory / "qemu.log")
         machine = replace(draft, pid=pid, start_ticks=start_ticks(pid) or 0)
         machine.save()
+    if recorder is not None:
+        recorder.record(resources_of(machine)[1])
     return machine
 
 
@@ -224,6 +295,58 @@ def _spawn(command: list[str], log: Path) -> int:
         return os.posix_spawnp(command[0], command, os.environ, file_actions=streams, setsid=True)
     except OSError as error:
         raise CoreError(f"cannot start {command[0]}: {error.strerror}") from error
+
+
+def _running() -> list[tuple[int, int, Path]]:
+    """Pid, start ticks and directory of each machine of ours that runs on this host."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal():
+            continue
+        pid = int(entry.name)
+        ticks = start_ticks(pid)
+        try:
+            arguments = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        directory = _directory_of(arguments)
+        if ticks is not None and directory is not None:
+            found.append((pid, ticks, directory))
+    return found
+
+
+def _directory_of(arguments: list[str]) -> Path | None:
+    """The directory of the machine that this command line runs; None when it is none of ours."""
+    if Path(arguments[0]).name != QEMU or "-name" not in arguments[:-1]:
+        return None
+    name = re.fullmatch(r"longhaul-([0-9a-f]{6})", arguments[arguments.index("-name") + 1])
+    if name is None:
+        return None
+    directory = CORES_DIRECTORY / name[1]
+    return directory if f"file:{directory}/console.log" in arguments else None
+
+
+def _maker_lives(directory: Path) -> bool:
+    try:
+        pid, ticks = (int(word) for word in (directory / _MAKER).read_text().split())
+    except (OSError, ValueError):
+        return False
+    return start_ticks(pid) == ticks
+
+
+def _kill(pid: int, ticks: int) -> None:
+    """SIGKILL the process if it is still the one that started then, and wait until it is gone."""
+    deadline = time.monotonic() + _END_DEADLINE_S
+    with contextlib.suppress(ProcessLookupError):
+        descriptor = os.pidfd_open(pid)
+        try:
+            if start_ticks(pid) == ticks:
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                _wait_for_exit(descriptor, deadline)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+        finally:
+            os.close(descriptor)
 
 
 def _wait_for_exit(descriptor: int, deadline: float) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 from harness.errors import CoreError, LabError, ShapingError
-from harness.model.resource import Recorder, Resource
+from harness.model.resource import Recorder
 from harness.plan.addressing import WAN_INTERFACE
 from harness.wan.guest_transport import GuestTransport
 from harness.wan.image import ImagePaths, Progress, ensure_image
@@ -21,9 +21,15 @@ from harness.wan.machine import (
     MAX_PORTS,
     Machine,
     choose_accelerator,
+    end_machines,
+    end_orphans,
+    is_warm,
     load_machine,
+    make_warm,
     pool_lock,
+    resources_of,
     start_machine,
+    take_from_pool,
     wait_until_up,
 )
 from harness.wan.router import RouterCore, port_name
@@ -32,7 +38,6 @@ WARM_LEASE_S = 600
 MOST_WARM_CORES = 2
 FEWEST_PORTS = 4
 _HEALTH_DEADLINE_S = 2.0
-_WARM = "warm"
 
 
 class TapCabling:
@@ -82,11 +87,11 @@ class TapCabling:
         transport = kernel.transport
         assert isinstance(transport, GuestTransport)
         with pool_lock():
-            warm = [machine for machine in _machines() if _is_warm(machine)]
+            warm = [machine for machine in _machines() if is_warm(machine)]
             if len(warm) >= MOST_WARM_CORES:
                 raise CoreError("there are warm cores enough")
             transport.lease(WARM_LEASE_S)
-            (self._machine.directory / _WARM).touch()
+            make_warm(self._machine)
 
 
 def place_vm_core(sites: int, recorder: Recorder, seed: int | None, progress: Progress | None = None) -> RouterCore:
@@ -119,21 +124,17 @@ def open_vm_core(state: dict[str, Any], recorder: Recorder | None) -> RouterCore
     return RouterCore(kernel, TapCabling(machine, recorder), state["seed"], state)
 
 
-def end_warm_cores() -> int:
-    """End every machine that no lab uses, and remove what is left of those that ended; returns how many ran."""
+def end_warm_cores(in_use: Callable[[], Collection[str]] | None = None) -> int:
+    """End every warm machine, and remove what is left of those that ended; returns how many ran.
+
+    ``in_use`` gives the ids of all machines that stand in a lab's ledger; asked in the pool's lock, in which labs take
+    and start machines. Any other machine whose maker has died belongs to nobody, and is ended too.
+    """
     with pool_lock():
-        warm = [machine for machine in _machines() if _is_warm(machine)]
+        warm = [machine for machine in _machines() if is_warm(machine)]
         for machine in warm:
             machine.end()
-    return len(warm)
-
-
-def resources_of(machine: Machine) -> tuple[Resource, ...]:
-    """What a machine is on this host: a process (its TAPs vanish with it) and a directory."""
-    return (
-        Resource(kind="directory", name=str(machine.directory), note="WAN core"),
-        Resource(kind="process", name=str(machine.pid), start_ticks=machine.start_ticks, note="WAN core"),
-    )
+        return len(warm) + (0 if in_use is None else end_orphans(in_use()))
 
 
 def _silent(_: str) -> None:
@@ -141,9 +142,7 @@ def _silent(_: str) -> None:
 
 
 def _boot(image: ImagePaths, sites: int, recorder: Recorder, seed: int | None) -> RouterCore:
-    machine = start_machine(image, max(sites, FEWEST_PORTS), choose_accelerator(image))
-    for resource in resources_of(machine):
-        recorder.record(resource)
+    machine = start_machine(image, max(sites, FEWEST_PORTS), choose_accelerator(image), recorder)
     try:
         transport = wait_until_up(machine)
         name_ports(machine, Kernel(transport))
@@ -171,13 +170,13 @@ def _claim(sites: int, kernel: str, recorder: Recorder) -> Machine | None:
     """Take a warm machine of the present image out of the pool, the smallest that suffices; recorded before it is
     taken, so that no crash leaves it to nobody."""
     with pool_lock():
-        fitting = [m for m in _machines() if _is_warm(m) and m.ports >= sites and m.kernel == kernel]
+        fitting = [m for m in _machines() if is_warm(m) and m.ports >= sites and m.kernel == kernel]
         if not fitting:
             return None
         machine = min(fitting, key=lambda one: one.ports)
         for resource in resources_of(machine):
             recorder.record(resource)
-        (machine.directory / _WARM).unlink()
+        take_from_pool(machine)
         return machine
 
 
@@ -185,10 +184,6 @@ def _discard(machine: Machine, recorder: Recorder) -> None:
     machine.end()
     for resource in resources_of(machine):
         recorder.forget(resource)
-
-
-def _is_warm(machine: Machine) -> bool:
-    return (machine.directory / _WARM).exists()
 
 
 def _machines() -> list[Machine]:
@@ -199,6 +194,7 @@ def _machines() -> list[Machine]:
         if machine is not None and machine.alive():
             running.append(machine)
         else:
+            end_machines([directory])
             shutil.rmtree(directory, ignore_errors=True)
     return running
 

@@ -1,0 +1,92 @@
+"""A machine is found by its command line: whatever a crash left out of the records, its QEMU can be ended."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.lab.ledger import LedgerContent
+from harness.lab.undo import undo
+from harness.model.resource import Resource
+from harness.nodes.host_processes import boot_id
+from harness.wan import machine, vm_core
+from harness.wan.machine import CORE_NOTE, QEMU, end_machines, start_ticks
+from harness.wan.vm_core import end_warm_cores
+
+Start = Callable[[str], "subprocess.Popen[bytes]"]
+
+pytestmark = pytest.mark.skipif(shutil.which(QEMU) is None, reason=f"{QEMU} is not installed")
+
+
+@pytest.fixture
+def cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    directory = tmp_path / "cores"
+    for module in (machine, vm_core):
+        monkeypatch.setattr(module, "CORES_DIRECTORY", directory)
+    return directory
+
+
+@pytest.fixture
+def start(cores: Path) -> Iterator[Start]:
+    """Starts a QEMU that boots nothing, with the parts of its command line by which a machine is known."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start_one(identity: str) -> subprocess.Popen[bytes]:
+        (cores / identity).mkdir(parents=True)
+        console = cores / identity / "console.log"
+        command = [QEMU, "-S", "-M", "q35", "-nodefaults", "-display", "none", "-name", f"longhaul-{identity}"]
+        process = subprocess.Popen([*command, "-serial", f"file:{console}"], stdin=subprocess.DEVNULL)
+        started.append(process)
+        return process
+
+    yield start_one
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def made_by(cores: Path, identity: str, pid: int, ticks: int | None) -> None:
+    (cores / identity / "maker").write_text(f"{pid} {ticks}")
+
+
+def test_what_runs_for_a_directory_is_ended_and_nothing_else(cores: Path, start: Start) -> None:
+    one, other = start("0000aa"), start("0000bb")
+    assert end_machines([cores / "0000aa"]) == 1
+    one.wait(timeout=5)
+    assert other.poll() is None
+
+
+def test_a_start_that_was_killed_before_its_pid_was_noted_is_undone(cores: Path, start: Start) -> None:
+    process = start("0000aa")
+    noted = Resource(kind="directory", name=str(cores / "0000aa"), note=CORE_NOTE)
+    assert undo(LedgerContent(boot=boot_id(), outstanding=(noted,))) == ()
+    process.wait(timeout=5)
+    assert not (cores / "0000aa").exists()
+
+
+def test_machines_of_nobody_are_ended(cores: Path, start: Start) -> None:
+    mine, dead, homeless, leased = start("0000aa"), start("0000bb"), start("0000cc"), start("0000dd")
+    maker = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        for identity, process in (("0000aa", mine), ("0000bb", dead), ("0000dd", leased)):
+            record = machine.Machine(identity, process.pid, start_ticks(process.pid) or 0, 4, "tcg", "6.1")
+            record.save()
+        made_by(cores, "0000aa", maker.pid, start_ticks(maker.pid))
+        made_by(cores, "0000bb", maker.pid, 1)
+        shutil.rmtree(cores / "0000cc")
+        assert end_warm_cores(lambda: {"0000dd"}) == 2
+        assert [process.poll() is None for process in (mine, dead, homeless, leased)] == [True, False, False, True]
+        assert sorted(path.name for path in cores.iterdir()) == ["0000aa", "0000dd"]
+    finally:
+        maker.kill()
+        maker.communicate()
+
+
+def test_the_pool_leaves_no_directory_behind(cores: Path) -> None:
+    assert end_warm_cores(frozenset) == 0
+    assert not cores.exists()
