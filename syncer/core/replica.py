@@ -522,6 +522,11 @@ class Replica:
         )
 
     @property
+    def at_rest(self) -> bool:
+        """Whether nothing is left to do, to record or to tell here, for all that was told or seen so far."""
+        return not (self.needs or self._view.is_dirty or self._commands)
+
+    @property
     def in_sync(self) -> bool:
         """Whether nothing is known that is not done, here or at a peer. Writes that no scan has seen are not known."""
-        return not self.needs and not self._view.is_dirty and all(self.peer_in_sync(site) for site in self.peers)
+        return self.at_rest and all(self.peer_in_sync(site) for site in self.peers)

@@ -70,6 +70,7 @@ class Coordinator:
         self._applying = 0
         self._has_leftovers = True
         self._fetches: dict[int, str] = {}
+        self._verifying: set[int] = set()
         self._wants: dict[tuple[str, int], list[WantItem]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -81,7 +82,7 @@ class Coordinator:
     @property
     def idle(self) -> bool:
         """Whether nothing is known to be left to do at this site."""
-        return self.ready and self.scanner.idle and not self.replica.needs and not self._applies and not self._applying
+        return self.ready and self.scanner.idle and self.replica.at_rest and not self._applies and not self._applying
 
     async def run(self, status: StatusServer) -> None:
         """Until cancelled, or until something breaks (raised)."""
@@ -185,7 +186,11 @@ class Coordinator:
             self._want(command, [])
 
     async def _resume(self, command: Fetch) -> None:
-        have = await self.folder.have(command.entry)
+        self._verifying.add(command.job)
+        try:
+            have = await self.folder.have(command.entry)
+        finally:
+            self._verifying.discard(command.job)
         if command.job not in self._fetches:
             return
         if have is None:
@@ -382,7 +387,8 @@ class Coordinator:
         while True:
             await asyncio.sleep(TICK_S)
             self.replica.retry()
-            self.data.watch_progress(set(self._fetches.values()))
+            # Of what is still being verified nothing was asked for.
+            self.data.watch_progress({site for job, site in self._fetches.items() if job not in self._verifying})
             self.wake()
             if self._has_leftovers and self.idle and self.replica.in_sync:
                 self._has_leftovers = False

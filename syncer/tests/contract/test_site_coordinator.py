@@ -110,3 +110,18 @@ def test_what_breaks_while_a_peer_is_heard_ends_the_coordinator(
 
     with pytest.raises(StoreError):
         with_coordinator(tmp_path, play)
+
+
+def test_a_change_that_is_not_recorded_yet_is_not_at_rest(tmp_path: Path) -> None:
+    """On a fast network two surveys may come between a scan and the commit of what it found, on a full disk many."""
+
+    async def play(coordinator: Coordinator) -> None:
+        assert coordinator.idle
+        (tmp_path / "folder" / "new").mkdir()
+        await coordinator.scanner.full_scan()
+        assert not coordinator.idle or coordinator.index.last_seq == 1
+        while not coordinator.idle:
+            await asyncio.sleep(0)
+        assert coordinator.index.last_seq == 1
+
+    with_coordinator(tmp_path, play)
