@@ -25,7 +25,8 @@ class VerifyFailed(Exception):
 
 
 class ExpectedFile:
-    """One job of the receiving side. Used by one thread at a time."""
+    """One job of the receiving side. Used by one thread at a time, but for ``close``, which may come from any: a
+    descriptor closed under a write would be another file's by the time of the write."""
 
     def __init__(self, job: int, temp_path: bytes, size: int, block_size: int, blocks: bytes, have: list[int]) -> None:
         if len(blocks) % DIGEST_SIZE:
@@ -39,6 +40,10 @@ class ExpectedFile:
         if size and (block_size <= 0 or self.block_count != -(-size // block_size)):
             raise WireError(f"job {job}: {self.block_count} blocks of {block_size} bytes for {size} bytes")
         self.verified = set(have)
+        # Blocks that are said to be there are not in a file that has to be made: better none than one with holes.
+        self._flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (0 if have else os.O_CREAT)
+        self._lock = threading.Lock()
+        self._closed = False
         self._fd: int | None = None
         self._hasher = blake3()
         self._block: int | None = None
@@ -58,13 +63,16 @@ class ExpectedFile:
         return offset == 0 and len(data) == self.size and blake3(data).digest() == self._digests
 
     def write(self, offset: int, data: memoryview) -> None:
-        """Write what arrived. Raises OSError, VerifyFailed, WireError."""
-        if self._fd is None:
-            self._fd = os.open(self.temp_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            os.ftruncate(self._fd, self.size)
+        """Write what arrived; nothing once closed. Raises OSError, VerifyFailed, WireError."""
         if offset + len(data) > self.size:
             raise WireError(f"job {self.job}: data beyond the end of the file")
-        _pwrite_all(self._fd, data, offset)
+        with self._lock:
+            if self._closed:
+                return
+            if self._fd is None:
+                self._fd = os.open(self.temp_path, self._flags, 0o600)
+                os.ftruncate(self._fd, self.size)
+            _pwrite_all(self._fd, data, offset)
         while len(data):
             if self._block is None:
                 if offset % self.block_size:
@@ -88,10 +96,17 @@ class ExpectedFile:
         self.verified.add(block)
 
     def write_whole(self, data: bytes) -> None:
-        """Write the entire content and make it durable. Raises OSError."""
-        fd = os.open(self.temp_path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        """Write the entire content to a new file and make it durable. Raises OSError.
+
+        Never to one that is there: an earlier job's may stand in the user's folder by now.
+        """
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
-            os.ftruncate(fd, 0)
+            fd = os.open(self.temp_path, flags, 0o600)
+        except FileExistsError:
+            os.unlink(self.temp_path)  # noqa: PTH108  (bytes)
+            fd = os.open(self.temp_path, flags, 0o600)
+        try:
             _pwrite_all(fd, memoryview(data), 0)
             os.fsync(fd)
         finally:
@@ -99,10 +114,10 @@ class ExpectedFile:
         self.verified.add(0)
 
     def make_durable(self) -> None:
-        """Fsync what was written, and close. Makes the file if nothing had to be written. Raises OSError."""
+        """Fsync what was written, and close. Makes the file if it is empty. Raises OSError."""
         fd, self._fd = self._fd, None
         if fd is None:
-            fd = os.open(self.temp_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            fd = os.open(self.temp_path, self._flags, 0o600)
         try:
             os.ftruncate(fd, self.size)
             os.fsync(fd)
@@ -110,10 +125,12 @@ class ExpectedFile:
             os.close(fd)
 
     def close(self) -> None:
-        """Leave the partial file as it is."""
-        fd, self._fd = self._fd, None
-        if fd is not None:
-            os.close(fd)
+        """Leave the partial file as it is, from now on."""
+        with self._lock:
+            self._closed = True
+            fd, self._fd = self._fd, None
+            if fd is not None:
+                os.close(fd)
 
 
 class DiskPool:

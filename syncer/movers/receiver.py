@@ -153,8 +153,7 @@ class Receiver:
         except VerifyFailed as error:
             self._fail(expected, "verify", str(error))
             return
-        if expected.complete:
-            self._hand_over(expected)
+        if expected.complete and self._hand_over(expected):
             self._disk.submit(0, partial(self._make_durable, expected))
 
     def _find(self, job: int) -> ExpectedFile | None:
@@ -180,14 +179,16 @@ class Receiver:
         if not expected.check_whole(frame.offset, frame.data):
             self._fail(expected, "verify", "block 0 is not what was agreed")
             return
-        self._hand_over(expected)
-        self._disk.submit(len(frame.data), partial(self._write_whole, expected, bytes(frame.data)))
+        if self._hand_over(expected):
+            self._disk.submit(len(frame.data), partial(self._write_whole, expected, bytes(frame.data)))
 
-    def _hand_over(self, expected: ExpectedFile) -> None:
-        """From here on the disk pool alone has the job."""
+    def _hand_over(self, expected: ExpectedFile) -> bool:
+        """From here on the disk pool alone has the job; False if it was cancelled."""
         with self._lock:
-            self._expected.pop(expected.job, None)
+            if self._expected.pop(expected.job, None) is None:
+                return False
             self._pending += 1
+            return True
 
     def _write_whole(self, expected: ExpectedFile, data: bytes) -> None:
         self._conclude(expected, partial(expected.write_whole, data))
