@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from syncer.core.ports import Progress
 from syncer.core.records import Entry
 
-DELTA_ENTRIES = 500
-DELTA_BYTES = 1 << 20
-"""Of block lists in one delta; a delta has at least one entry."""
-DELTAS_IN_FLIGHT = 4
+DELTA_ENTRIES = 100
+DELTA_BYTES = 64 << 10
+"""Of paths, targets and block lists in one delta; a delta has at least one entry. A delta that takes a slow link longer
+than the silence that counts as a broken path would never arrive."""
+DELTAS_IN_FLIGHT = 20
 WINDOW_FILES = 2_000
 WINDOW_BYTES = 32 << 20
 
@@ -86,11 +87,11 @@ class Peer:
 
 
 def bounded(entries: Sequence[tuple[int, Entry]]) -> list[tuple[int, Entry]]:
-    """As many of them as fit one message: block lists of large files are long."""
+    """As many of them as fit one message: paths and the block lists of large files are long."""
     taken: list[tuple[int, Entry]] = []
     size = 0
     for seq, entry in entries:
-        size += len(entry.content.blocks) if entry.content is not None else 0
+        size += len(entry.path) + len(entry.target) + (len(entry.content.blocks) if entry.content is not None else 0)
         if taken and size > DELTA_BYTES:
             break
         taken.append((seq, entry))

@@ -135,12 +135,11 @@ class ControlPlane:
             line.outbox.append(message)
 
     def flush(self) -> None:
-        """Send what was said, one frame a peer."""
+        """Send what was said."""
         for line in self._lines.values():
-            if line.outbox:
-                messages, line.outbox = line.outbox, []
-                if not line.send(messages):
-                    self._start_over(line)
+            messages, line.outbox = line.outbox, []
+            if not all(line.send(frame) for frame in control.in_frames(messages)):
+                self._start_over(line)
 
     def _dial(self, peer: PeerConfig) -> zmq.Socket[bytes]:
         socket: zmq.Socket[bytes] = self._plain.socket(zmq.DEALER)

@@ -46,6 +46,7 @@ from syncer.wire import mover_protocol as mover
 from syncer.wire.control import Hello, Message, WantItem
 
 BATCH_S = 0.002
+WANT_ITEMS = 200
 TICK_S = 1.0
 ROOT_RETRY_S = 1.0
 
@@ -223,7 +224,8 @@ class Coordinator:
     def _flush_wants(self) -> None:
         wants, self._wants = self._wants, {}
         for (site, session), items in wants.items():
-            self.control.say(site, control.Want(session=session, items=items))
+            for start in range(0, len(items), WANT_ITEMS):
+                self.control.say(site, control.Want(session=session, items=items[start : start + WANT_ITEMS]))
 
     def _cancel(self, command: CancelFetch) -> None:
         self._has_leftovers = True

@@ -6,6 +6,7 @@ is decoded is checked: types by msgspec, sizes and paths here. Whoever breaks a 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated
 
 import msgspec
@@ -150,6 +151,21 @@ class Frame(msgspec.Struct, frozen=True, array_like=True):
     number: int
     heard: int
     messages: list[Message]
+
+
+def in_frames(messages: list[Message]) -> Iterator[list[Message]]:
+    """The messages in order, a frame's worth at a time: a large one ends its frame.
+
+    A frame is heard once all of it is there, so on a slow link several large ones in one would look like silence.
+    """
+    batch: list[Message] = []
+    for message in messages:
+        batch.append(message)
+        if isinstance(message, IndexDelta | Want):
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 _encoder = msgspec.msgpack.Encoder()

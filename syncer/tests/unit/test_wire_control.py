@@ -85,6 +85,15 @@ def test_a_forbidden_entry_is_refused(changes: dict[str, object]) -> None:
         control.decode(control.encode(Frame(1, 0, 0, [delta])))
 
 
+def test_large_messages_do_not_share_a_frame() -> None:
+    """A frame counts as heard once all of it is there: on a slow link ten deltas in one would look like silence."""
+    messages = [MESSAGES[name] for name in ("DeltaTaken", "IndexDelta", "IndexDelta", "Want", "IndexAck", "Heartbeat")]
+    frames = list(control.in_frames(messages))
+    assert [message for frame in frames for message in frame] == messages
+    assert [len(frame) for frame in frames] == [2, 1, 1, 2]
+    assert list(control.in_frames([])) == []
+
+
 @pytest.mark.parametrize(
     "data", [b"", b"\xc1", b"\x94\x01\x02\x03", msgspec.msgpack.encode([1, 0, 0, [{"type": "No"}]])]
 )
