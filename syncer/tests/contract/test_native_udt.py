@@ -169,7 +169,7 @@ def test_epoll_sees_udt_and_system_sockets(pool: ThreadPoolExecutor) -> None:
     with left, right:
         epoll = pyudt4.Epoll()
         epoll.add_usock(server, pyudt4.UDT_EPOLL_IN)
-        epoll.add_ssock(right)
+        epoll.add_ssock(right, pyudt4.UDT_EPOLL_IN)
         assert epoll.wait(True, False, 50, True) == (set(), set(), set(), set())
         client.sendall(b"x")
         assert epoll.wait(True, False, 5000)[0] == {server}
