@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -28,6 +29,17 @@ COMMANDS: tuple[str, ...] = (
     "measure",
 )
 """Modules of this package, in the order of ``--help``; each has ``register(app)``."""
+
+
+_ROOM = "make room there, then try again"
+_OF_THE_MACHINE = {
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EROFS: "that file system is read-only",
+    errno.EACCES: "labs belong to root: run it with sudo",
+    errno.EPERM: "labs belong to root: run it with sudo",
+}
+"""What a user can mend; any other error of the system is a defect of this program, and keeps its traceback."""
 
 
 def build_app() -> typer.Typer:
@@ -69,6 +81,13 @@ def run_guarded(call: Callable[[], object], program: str = "longhaul") -> int:
         return int(ExitCode.INTERRUPTED)
     except BrokenPipeError:
         return int(ExitCode.PASSED)
+    except OSError as error:
+        hint = _OF_THE_MACHINE.get(error.errno or 0)
+        if hint is None:
+            raise
+        where = "" if error.filename is None else f"{error.filename}: "
+        print(f"{program}: {where}{error.strerror}\n  hint: {hint}", file=sys.stderr)
+        return int(ExitCode.LAB_BROKE)
     return result if isinstance(result, int) else int(ExitCode.PASSED)
 
 

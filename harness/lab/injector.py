@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from harness.errors import LonghaulError, ShapingError
+from harness.errors import LabError, LonghaulError, ShapingError
 from harness.lab.lab import Lab
 from harness.plan.timeline import Transition, links_of, transitions
 
@@ -56,8 +56,9 @@ class Injector:
                 if self._stop.wait(timeout=max(0.0, begin_s + transition.at_s - time.monotonic())):
                     return
                 self._apply(transition, begin_s + transition.at_s - self._lab.epoch_s)
-        except (LonghaulError, OSError) as error:
-            self._error = error
+        except Exception as error:
+            # A thread has no caller: ``stop`` raises what happens here, whatever it is.
+            self._error = error if isinstance(error, LonghaulError) else LabError(f"the timeline ended: {error!r}")
 
     def _apply(self, transition: Transition, planned_s: float) -> None:
         for site in sorted(transition.sites - self._cut):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -158,12 +159,14 @@ class Lab:
     def read_back(self) -> Mapping[LinkKey, Impairment]:
         """What the core's kernel says of each link."""
         self._must_be_whole()
-        return self.core.read_back()
+        with self._reaching_core():
+            return self.core.read_back()
 
     def counters(self) -> tuple[LinkCounters, ...]:
         """The core's own counters for each link."""
         self._must_be_whole()
-        return self.core.counters()
+        with self._reaching_core():
+            return self.core.counters()
 
     def measure(self, progress: Progress | None = None, rounds: int | None = None) -> tuple[LinkMeasurement, ...]:
         """Probe every link between the sites and judge it against what is in force now. One at a time."""
@@ -245,10 +248,18 @@ class Lab:
 
     def _shape(self, batch: list[tuple[str, str, Impairment]]) -> None:
         try:
-            self.core.shape(batch)
-        except (LonghaulError, OSError, EOFError) as error:
+            with self._reaching_core():
+                self.core.shape(batch)
+        except LonghaulError as error:
             self.paths.broken.write_text(str(error))
             raise
+
+    @contextmanager
+    def _reaching_core(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, EOFError) as error:
+            raise LabError(f"lab {self.lab_id} has lost its WAN core: {error!r}") from error
 
     def _must_be_whole(self) -> None:
         reason = self.broken

@@ -33,7 +33,7 @@ L = TypeVar("L", LinkMeasurement, LinkCounters)
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What to run. ``lab_id`` names a lab that is up already: it is used as it is and left standing."""
+    """What to run. ``lab_id`` names a lab that is up already: its links are set as in its topology, it is left up."""
 
     suite: TestSuite
     topology: Topology
@@ -72,7 +72,7 @@ def execute(request: RunRequest, progress: Progress, say: Say) -> RunRecord:
         down_s: float | None = None
         try:
             _on_lab(request, lab, recorder, progress, say, found)
-        except LabError as error:
+        except LonghaulError as error:
             found.error = error
         finally:
             if request.lab_id is not None or request.keep:
@@ -80,8 +80,20 @@ def execute(request: RunRequest, progress: Progress, say: Say) -> RunRecord:
             else:
                 say("taking the lab down")
                 with uninterrupted():
-                    down_s = lab.down()
+                    down_s = _down(lab, say, found)
+        if found.environment is None and found.error is not None:
+            raise found.error
         return _record(request, lab, found, started_at, recorder.now(), down_s)
+
+
+def _down(lab: Lab, say: Say, found: _Found) -> float | None:
+    """Seconds; None when something is left, which must not hide what the tests found."""
+    try:
+        return lab.down()
+    except LonghaulError as error:
+        say(error.message)
+        found.error = found.error or error
+        return None
 
 
 def _open(request: RunRequest, say: Say) -> Lab:
@@ -104,6 +116,9 @@ def _on_lab(request: RunRequest, lab: Lab, recorder: Recorder, progress: Progres
         seed=request.seed,
         options=request.options,
     )
+    if request.lab_id is not None:
+        # What is measured must be what the suites run on, and they restore the topology after every test.
+        lab.restore("restored to the topology before the run")
     say("measuring the WAN")
     found.links = _of_run(request.topology, lab.measure(progress=lambda step: say(f"measuring the WAN: {step}")))
     for link in found.links:
@@ -124,8 +139,13 @@ def _on_lab(request: RunRequest, lab: Lab, recorder: Recorder, progress: Progres
             injector.stop()
     found.counters = _of_run(request.topology, _grown(before, lab.counters()))
     idle = [f"{link.source}>{link.destination}" for link in found.counters if not link.packets]
-    if idle and found.error is None and not found.outcome.interrupted and not found.outcome.failures:
+    if idle and found.error is None and not found.outcome.interrupted and not _failed(found.outcome):
         found.error = FidelityError(f"no packet crossed {', '.join(idle)} while the suites ran")
+
+
+def _failed(outcome: SuiteOutcome) -> list[str]:
+    """What the system under test did wrong."""
+    return [f"{test.suite}: {test.name}" for test in outcome.tests if test.status == "FAIL"] + list(outcome.failures)
 
 
 def _finish(session: Session, lab: Lab, found: _Found) -> None:
@@ -212,8 +232,7 @@ def judge(
     tests: tuple[TestRecord, ...] = () if outcome is None else outcome.tests
     reasons += [f"{test.suite}: {test.name}: {test.message}" for test in tests if test.status == "INVALID"]
     invalid = bool(reasons)
-    failed = [f"{test.suite}: {test.name}" for test in tests if test.status == "FAIL"]
-    failed += () if outcome is None else outcome.failures
+    failed = [] if outcome is None else _failed(outcome)
     if error is not None:
         reasons.insert(0, error.message)
     if outcome is not None and outcome.interrupted:
@@ -224,4 +243,6 @@ def judge(
         return Verdict.INVALID, ExitCode.INVALID, tuple(reasons)
     if failed or error is not None:
         return Verdict.FAIL, ExitCode.TEST_FAILED, (*reasons, *failed)
+    if not any(test.status == "PASS" for test in tests):
+        return Verdict.INVALID, ExitCode.INVALID, ("no test was carried out",)
     return Verdict.PASS, ExitCode.PASSED, ()

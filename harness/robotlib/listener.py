@@ -16,6 +16,10 @@ _NOT_REACHED = ("Test execution stopped due to a fatal error", "Test execution t
 """How Robot's messages begin for a test that an earlier stop kept from running."""
 
 
+_PLACES = ("Parent suite setup failed:\n", "Setup failed:\n", "Teardown failed:\n")
+"""What Robot puts before the message of a step outside of a test's own body."""
+
+
 class Progress(Protocol):
     """Who is told how the tests go."""
 
@@ -93,6 +97,9 @@ def _suite_name(result: Any) -> str:
 def _status(status: str, message: str) -> Status:
     if status == "FAIL" and message.startswith(_NOT_REACHED):
         return "SKIP"
-    if status == "FAIL" and message.startswith(INVALID_PREFIX):
+    cause = message
+    for place in _PLACES:
+        cause = cause.removeprefix(place)
+    if status == "FAIL" and cause.startswith(INVALID_PREFIX):
         return "INVALID"
     return "PASS" if status == "PASS" else "SKIP" if status in ("SKIP", "NOT RUN") else "FAIL"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from robot.api import ResultWriter, TestSuite
 from robot.errors import DataError
@@ -73,6 +74,17 @@ def load_suites(paths: Sequence[Path], tags: Sequence[str]) -> TestSuite:
     return suite
 
 
+def _unnoticed(result: Any, listener: SessionListener) -> list[str]:
+    """What Robot counts and the listener has no record of, since Robot goes on when a listener's method fails."""
+    missed = result.suite.test_count - len(listener.tests)
+    if missed:
+        return [f"{missed} of {result.suite.test_count} tests left no record: see robot-console.txt"]
+    failed = result.suite.statistics.failed
+    if failed and not listener.suite_failures and all(record.status == "PASS" for record in listener.tests):
+        return [f"Robot counts {failed} failed tests that were recorded as passed: see log.html"]
+    return []
+
+
 def run_suites(suite: TestSuite, session: Session, progress: Progress) -> SuiteOutcome:
     """Run them. An interrupt (Ctrl-C, SIGTERM) ends the running test, runs its teardown and skips the rest."""
     listener = SessionListener(session, progress)
@@ -89,17 +101,21 @@ def run_suites(suite: TestSuite, session: Session, progress: Progress) -> SuiteO
                 stderr=console,
                 randomize="none",
             )
+        except SystemExit:
+            # A second Ctrl-C: Robot leaves at once, with an exit code that says nothing.
+            raise KeyboardInterrupt from None
         finally:
             context.end()
         with contextlib.redirect_stdout(console):
             ResultWriter(result).write_results(
                 log=str(directory.log_html), report=str(directory.report_html), stdout=console, stderr=console
             )
-    interrupted = any(INTERRUPTED in record.message for record in listener.tests)
+    messages = [*(record.message for record in listener.tests), *listener.suite_failures]
+    interrupted = any(INTERRUPTED in message for message in messages)
     error: LabError | None = context.lab_error
     return SuiteOutcome(
         tests=tuple(listener.tests),
-        failures=tuple(listener.suite_failures),
+        failures=(*listener.suite_failures, *_unnoticed(result, listener)),
         interrupted=interrupted,
         lab_error=None if error is None else error.message,
     )

@@ -32,7 +32,7 @@ class SyncLibrary:
         """Waits until the system says that all sites agree and their trees are the same; fails after ``timeout``."""
         session = context.session
         session.wait_until_in_sync(seconds(timeout))
-        lags = convergence_lags(session.recorder.since())
+        lags = convergence_lags(session.recorder.since(session.test_mark))
         if lags:
             session.measurements["convergence lag s"] = round(lags[-1].lag_s, 2)
 

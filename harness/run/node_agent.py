@@ -18,6 +18,7 @@ meanwhile is noticed: such an effect is marked as not visible.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -27,7 +28,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, Any, TypeVar
 
 CHUNK = 1 << 20
@@ -216,7 +217,9 @@ class Folder:
             return self.unlink(path)
         effects: Effects = []
         for name in sorted(os.listdir(place)):
-            effects += self.delete(path + "/" + os.fsdecode(name))
+            # What has gone meanwhile must not hide what was removed here.
+            with suppress(FileNotFoundError):
+                effects += self.delete(path + "/" + os.fsdecode(name))
         before = entry_of(place)
         try:
             os.rmdir(place)
@@ -259,6 +262,8 @@ class Folder:
         return effects
 
 
+NODE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""The node is at fault: what was to be written stands there in part, and no test can be judged by it."""
 OPERATIONS = ("create", "change", "append", "save", "chmod", "mkdir", "symlink", "rename", "delete")
 
 
@@ -291,6 +296,8 @@ def operate(request: Any) -> Any:
         except (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
             result["skipped"] = type(error).__name__
         except OSError as error:
+            if error.errno in NODE_FAULTS:
+                raise
             result["skipped"] = str(error.strerror)
         results.append(result)
     return {"results": results}

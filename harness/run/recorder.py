@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from harness.errors import LabError
 from harness.model.history import Event
 from harness.model.tree import Tree, tree_to_json
 
@@ -21,7 +22,8 @@ class Recorder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.started = time.monotonic()
-        self._file = path.open("a", encoding="utf-8")
+        # Unbuffered: what a full disk refuses must not come up again when the file is closed.
+        self._file = path.open("ab", buffering=0)
         self._lock = threading.Lock()
         self._events: list[Event] = []
         self._trees: set[str] = set()
@@ -48,7 +50,7 @@ class Recorder:
         at_s: float | None = None,
         data: Mapping[str, Any] | None = None,
     ) -> Event:
-        """Append one event, now unless ``at_s`` says otherwise."""
+        """Append one event, now unless ``at_s`` says otherwise. Raises LabError when it cannot be written."""
         with self._lock:
             event = Event(
                 at_s=round(self.now() if at_s is None else at_s, 6),
@@ -59,9 +61,16 @@ class Recorder:
                 data=dict(data or {}),
             )
             self._events.append(event)
-            self._file.write(event.model_dump_json(exclude_defaults=True) + "\n")
-            self._file.flush()
+            try:
+                self._write(event.model_dump_json(exclude_defaults=True).encode() + b"\n")
+            except OSError as error:
+                raise LabError(f"cannot write {self.path}: {error.strerror}", hint="Is its disk full?") from error
         return event
+
+    def _write(self, line: bytes) -> None:
+        rest = memoryview(line)
+        while rest:
+            rest = rest[self._file.write(rest) :]
 
     def record_tree(self, site: str, tree: Tree) -> None:
         """Append an observation; a tree that was seen before is named by its digest alone."""

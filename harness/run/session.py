@@ -57,6 +57,7 @@ class Session:
         lab.epoch_s = recorder.started
         self.wan = WanControl(lab, topology, recorder)
         self.measurements: dict[str, float | int | str] = {}
+        self.test_mark = 0
         self.real_tree: RealTree | None = None
         self._agents: dict[str, AgentClient] = {}
         self._lost_before = 0
@@ -161,6 +162,7 @@ class Session:
     def begin_test(self) -> None:
         """Measurements and counts start anew."""
         self.measurements = {}
+        self.test_mark = self.recorder.mark()
         self._lost_before = self.wan.lost_packets()
 
     def audit(self) -> tuple[Finding, ...]:

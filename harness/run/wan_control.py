@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 
-from harness.errors import LonghaulError
+from harness.errors import LabError, LonghaulError
 from harness.lab.lab import Lab
 from harness.model.impairment import Impairment
 from harness.model.run_record import WanChange
@@ -25,6 +25,7 @@ class WanControl:
         self._made: list[WanChange] = []
         self._holds: set[tuple[str, str]] = set()
         self._timers: list[threading.Timer] = []
+        self._lost_before: dict[str, int] = {}
         self._swallowed: dict[str, int] = {}
         self._failure: LonghaulError | None = None
         lab.on_change = self._note
@@ -76,6 +77,7 @@ class WanControl:
         for timer in self._timers:
             timer.cancel()
         self.finish_outages()
+        self._swallowed.clear()
         for site, holder in sorted(self._holds):
             self._let_go(site, holder, f"end of the {holder} of {site}")
         specified = {(link.source, link.destination): link.impairment for link in self._topology.links}
@@ -84,16 +86,16 @@ class WanControl:
             self._lab.change(different, "restored to the topology")
 
     def dropped_in_outage(self, site: str) -> int:
-        """Packets on the site's links that the last finished outage swallowed."""
+        """Packets on the site's links that the last outage swallowed, once it is over; ``restore`` forgets them."""
         return self._swallowed.get(site, 0)
 
     def _begin_outage(self, site: str, planned_s: float) -> None:
-        self._swallowed[site] = -self.lost_packets(site)
+        self._lost_before[site] = self.lost_packets(site)
         self._hold(site, "handover", f"handover of {site}", planned_s)
 
     def _end_outage(self, site: str, planned_s: float) -> None:
         self._let_go(site, "handover", f"end of the handover of {site}", planned_s)
-        self._swallowed[site] += self.lost_packets(site)
+        self._swallowed[site] = self.lost_packets(site) - self._lost_before[site]
 
     def _hold(self, site: str, holder: str, reason: str, planned_s: float | None = None) -> None:
         self._holds.add((site, holder))
@@ -114,7 +116,9 @@ class WanControl:
         try:
             action()
         except LonghaulError as error:
-            self._failure = error
+            self._failure = self._failure or error
+        except Exception as error:
+            self._failure = self._failure or LabError(f"an outage went wrong: {error!r}")
 
     def _note(self, change: WanChange) -> None:
         self._made.append(change)

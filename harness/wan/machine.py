@@ -182,8 +182,8 @@ def resources_of(machine: Machine) -> tuple[Resource, ...]:
 def start_machine(image: ImagePaths, ports: int, accelerator: Accelerator, recorder: Recorder | None = None) -> Machine:
     """Start QEMU with ``ports`` TAPs (in this process's namespace; they vanish with QEMU) and return at once.
 
-    ``recorder`` is told of its directory before it starts, and of its process as soon as there is one. The guest switches
-    itself off after two minutes unless somebody takes a lease. Raises CoreError.
+    ``recorder`` is told of its directory before it starts, and of its process as soon as there is one. The guest
+    switches itself off after two minutes unless somebody takes a lease. Raises CoreError.
     """
     if shutil.which(QEMU) is None:
         raise CoreError(f"{QEMU} is not installed", hint="apt-get install qemu-system-x86")

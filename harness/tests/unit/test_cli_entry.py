@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -30,6 +31,8 @@ def call(*arguments: str, path: str | None = None) -> subprocess.CompletedProces
         (CoreError("no"), ExitCode.LAB_BROKE),
         (FidelityError("no"), ExitCode.INVALID),
         (KeyboardInterrupt(), ExitCode.INTERRUPTED),
+        (OSError(errno.ENOSPC, "No space left on device", "/x"), ExitCode.LAB_BROKE),
+        (PermissionError(errno.EACCES, "Permission denied", "/x"), ExitCode.LAB_BROKE),
     ],
 )
 def test_each_error_has_its_exit_code(error: BaseException, code: ExitCode, capsys: pytest.CaptureFixture[str]) -> None:

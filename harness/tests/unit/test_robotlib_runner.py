@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,10 @@ from harness.model.measurement import LinkMeasurement
 from harness.model.run_record import TestRecord
 from harness.model.verdict import Verdict
 from harness.robotlib.acceptance import judge
-from harness.robotlib.runner import SUITE_KINDS, SuiteOutcome, find_suites, load_suites
+from harness.robotlib.listener import SessionListener
+from harness.robotlib.runner import SUITE_KINDS, SuiteOutcome, find_suites, load_suites, run_suites
+from harness.run.directory import RunDirectory
+from harness.run.recorder import Recorder
 
 
 def test_every_shipped_test_is_well_formed() -> None:
@@ -100,6 +105,8 @@ GOOD = (measured(Verdict.PASS),)
     ("links", "found", "error", "expected"),
     [
         (GOOD, outcome("PASS", "SKIP"), None, (Verdict.PASS, 0, ())),
+        (GOOD, outcome("SKIP", "SKIP"), None, (Verdict.INVALID, 4, ("no test was carried out",))),
+        (GOOD, None, None, (Verdict.INVALID, 4, ("no test was carried out",))),
         (GOOD, outcome("PASS", "FAIL"), None, (Verdict.FAIL, 1, ("smoke: T1",))),
         (GOOD, outcome("PASS", failures=("teardown",)), None, (Verdict.FAIL, 1, ("teardown",))),
         (GOOD, outcome("PASS"), SutError("stuck"), (Verdict.FAIL, 1, ("stuck",))),
@@ -113,3 +120,73 @@ GOOD = (measured(Verdict.PASS),)
 def test_verdict_exit_code_and_reasons(links: Any, found: Any, error: Any, expected: Any) -> None:
     verdict, code, reasons = judge(links, found, error)
     assert (verdict, ExitCode(code), reasons) == expected
+
+
+class Bystander:
+    """Enough of a session for suites that use none of its words; and nobody who watches them."""
+
+    def __init__(self, root: Path) -> None:
+        self.directory = RunDirectory.create(root)
+        self.recorder = Recorder(self.directory.history)
+        self.wan = self
+        self.measurements: dict[str, Any] = {}
+
+    def changes(self, mark: int = 0) -> tuple[()]:
+        return ()
+
+    def begin_test(self) -> None:
+        self.measurements = {}
+
+    def test_began(self, suite: str, name: str) -> None:
+        pass
+
+    def test_ended(self, record: TestRecord) -> None:
+        pass
+
+    def suite_failed(self, suite: str, message: str) -> None:
+        pass
+
+
+def run_text(tmp_path: Path, text: str) -> SuiteOutcome:
+    path = tmp_path / "some.robot"
+    path.write_text(text)
+    bystander: Any = Bystander(tmp_path / "results")
+    with bystander.recorder:
+        return run_suites(load_suites([path], []), bystander, bystander)
+
+
+SIGNAL = f"    Evaluate    os.kill({os.getpid()}, {int(signal.SIGINT)})    modules=os\n"
+
+
+def test_an_interrupt_in_a_suites_own_teardown_is_an_interrupt(tmp_path: Path) -> None:
+    found = run_text(
+        tmp_path,
+        "*** Settings ***\nSuite Teardown    Interrupt\n*** Test Cases ***\nT\n    No Operation\n"
+        "*** Keywords ***\nInterrupt\n" + SIGNAL,
+    )
+    assert found.interrupted
+
+
+def test_a_second_interrupt_is_no_quiet_end(tmp_path: Path) -> None:
+    """Robot answers it with an exit of the program, whose code would say that all went well."""
+    with pytest.raises(KeyboardInterrupt):
+        run_text(
+            tmp_path, "*** Test Cases ***\nT\n" + SIGNAL + "    [Teardown]    Again\n*** Keywords ***\nAgain\n" + SIGNAL
+        )
+
+
+def test_a_failure_that_the_listener_missed_is_no_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise ValueError("as when a measurement is no number")
+
+    monkeypatch.setattr(SessionListener, "end_test", broken)
+    found = run_text(tmp_path, "*** Test Cases ***\nT\n    Fail    the data is gone\n")
+    assert judge(GOOD, found, None)[0] is Verdict.FAIL
+
+
+@pytest.mark.parametrize("place", ["Setup", "Teardown"])
+def test_what_is_invalid_outside_of_a_tests_body_is_invalid_too(tmp_path: Path, place: str) -> None:
+    found = run_text(
+        tmp_path, f"*** Test Cases ***\nT\n    [{place}]    Fail    INVALID: no such WAN\n    No Operation\n"
+    )
+    assert [test.status for test in found.tests] == ["INVALID"]
