@@ -26,6 +26,9 @@ TEMPORARY = b"tmp"
 PATH_MAX = 3840
 """Bytes in the longest path that is synced: with the folder's own path before it the kernel still takes it whole."""
 
+TIME_LIMIT_NS = 1 << 63
+"""Some file systems hold times beyond it; no file with such a one is synced."""
+
 _UPWARD = frozenset((b"", b".", b".."))
 
 DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -46,9 +49,10 @@ def is_valid_path(path: bytes) -> bool:
 
 
 def fingerprint_of(status: os.stat_result) -> Fingerprint:
-    """``mode`` is permission bits only, as in an Entry (0 for symlinks)."""
+    """``mode`` is permission bits only, as in an Entry (0 for symlinks). A time that 64 bits do not hold is cut."""
     mode = 0 if stat.S_ISLNK(status.st_mode) else stat.S_IMODE(status.st_mode)
-    return Fingerprint(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, mode)
+    mtime_ns = max(-TIME_LIMIT_NS, min(status.st_mtime_ns, TIME_LIMIT_NS - 1))
+    return Fingerprint(status.st_dev, status.st_ino, status.st_size, mtime_ns, status.st_ctime_ns, mode)
 
 
 def kind_of(status: os.stat_result) -> Kind | None:

@@ -130,8 +130,11 @@ def _classify(parent: int, name: bytes, path: bytes, status: os.stat_result, dev
         return Problem(path, "a socket, a FIFO or a device: never synced")
     if status.st_dev != device:
         return Problem(path, "another file system is mounted here")
+    fingerprint = fingerprint_of(status)
+    if kind is Kind.FILE and fingerprint.mtime_ns != status.st_mtime_ns:
+        return Problem(path, "its time stamp is out of range")
     target = os.readlink(name, dir_fd=parent) if kind is Kind.SYMLINK else b""
-    return Observed(path, kind, fingerprint_of(status), target)
+    return Observed(path, kind, fingerprint, target)
 
 
 def _why(error: OSError) -> str:

@@ -6,9 +6,7 @@ import os
 
 from syncer.core.records import DIGEST_SIZE, Entry, Kind
 from syncer.errors import WireError
-from syncer.files.root import PATH_MAX, is_valid_path
-
-_MTIME_LIMIT_NS = 1 << 63
+from syncer.files.root import PATH_MAX, TIME_LIMIT_NS, is_valid_path
 
 
 def check_entry(entry: Entry) -> None:
@@ -21,7 +19,7 @@ def check_entry(entry: Entry) -> None:
         return
     if not 0 <= entry.mode <= 0o7777:
         raise _impossible(entry, f"mode {entry.mode:o}")
-    if not -_MTIME_LIMIT_NS <= entry.mtime_ns < _MTIME_LIMIT_NS:
+    if not -TIME_LIMIT_NS <= entry.mtime_ns < TIME_LIMIT_NS:
         raise _impossible(entry, f"mtime {entry.mtime_ns}")
     if entry.kind is Kind.SYMLINK and (not 0 < len(entry.target) < PATH_MAX or b"\0" in entry.target):
         raise _impossible(entry, "symlink target")

@@ -6,6 +6,7 @@ is decoded is checked: types by msgspec, sizes and paths here. Whoever breaks a 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -22,7 +23,11 @@ RESERVED = b".syncer"
 SITE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$"
 
 SiteName = Annotated[str, msgspec.Meta(pattern=SITE_PATTERN)]
-Count = Annotated[int, msgspec.Meta(ge=0)]
+COUNT_LIMIT = 1 << 62
+"""Of counters and sequence numbers, so that none that follows is too large to be stored."""
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_LIMIT)]
+Epoch = Annotated[int, msgspec.Meta(ge=0)]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Key = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 
@@ -35,9 +40,9 @@ class Hello(Control, frozen=True):
     """Who speaks, how far its index goes, and what it holds durably of the listener's index (``heard_...``)."""
 
     site: SiteName
-    epoch: Count
+    epoch: Epoch
     last_seq: Count
-    heard_epoch: Count
+    heard_epoch: Epoch
     heard_seq: Count
     version: int = CONTROL_VERSION
 
@@ -50,7 +55,7 @@ class IndexDelta(Control, frozen=True):
     """Entries of the sender's index with their sequence numbers; it has no others up to ``upto``. ``last``: that is
     all there is at the moment."""
 
-    entries: list[tuple[int, Entry]]
+    entries: list[tuple[Count, Entry]]
     upto: Count
     last: bool
 
@@ -195,15 +200,20 @@ def decode(data: bytes) -> Frame:
 def check_entry(entry: Entry) -> None:
     """Raises WireError unless ``entry`` may stand in an index."""
     check_path(entry.path)
+    # It becomes part of the name of a conflict copy.
+    if re.fullmatch(SITE_PATTERN, entry.origin) is None:
+        raise WireError(f"{entry.path!r}: written at {entry.origin[:80]!r}, which is no site's name")
     if not any(actor == entry.dot[0] and count >= entry.dot[1] for actor, count in entry.vector):
         raise WireError(f"{entry.path!r}: its vector does not hold its own write")
-    if any(count < 1 for _, count in entry.vector) or list(entry.vector) != sorted(dict(entry.vector).items()):
+    counts_fit = all(0 < count <= COUNT_LIMIT for _, count in entry.vector)
+    if not counts_fit or list(entry.vector) != sorted(dict(entry.vector).items()):
         raise WireError(f"{entry.path!r}: malformed version vector")
     if not 0 <= entry.mode <= 0o7777:
         raise WireError(f"{entry.path!r}: mode {entry.mode:o}")
     if (entry.content is not None) != (entry.kind is Kind.FILE and not entry.deleted):
         raise WireError(f"{entry.path!r}: content and kind do not fit")
-    if entry.kind is Kind.SYMLINK and not entry.deleted and not 0 < len(entry.target) < PATH_LIMIT:
+    is_link = entry.kind is Kind.SYMLINK and not entry.deleted
+    if is_link and (b"\0" in entry.target or not 0 < len(entry.target) < PATH_LIMIT):
         raise WireError(f"{entry.path!r}: malformed symlink target")
     if entry.content is not None:
         content = entry.content

@@ -202,3 +202,17 @@ def test_a_root_that_is_replaced_during_the_scan_ends_it(folder: Folder, tmp_pat
         list(walk)
     with pytest.raises(RootMissing):
         list(scan(folder.root))
+
+
+def test_a_file_of_a_far_future_is_said_and_harms_nothing_else(folder: Folder) -> None:
+    for name in ("d", "d/far", "d/near"):
+        place = folder.path / name
+        place.mkdir() if name == "d" else place.write_text(name)
+    far = 13_000_000_000 * 1_000_000_000  # the year 2381, beyond 64 bits of nanoseconds
+    for name in ("d", "d/far"):
+        os.utime(folder.path / name, ns=(far, far))
+    found = {item.path: item for item in scan(folder.root)}
+    assert isinstance(found[b"d/far"], Problem)
+    observed = [item for item in found.values() if isinstance(item, Observed)]
+    assert [item.path for item in observed] == [b"d", b"d/near"]
+    assert all(item.fingerprint.mtime_ns < 1 << 63 for item in observed)

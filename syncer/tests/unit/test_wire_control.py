@@ -69,9 +69,14 @@ def test_every_message_has_a_golden_frame() -> None:
         {"dot": ("ana.0badcafe", 3)},
         {"vector": (("bo.00c0ffee", 1), ("ana.0badcafe", 2))},
         {"vector": (("ana.0badcafe", 2), ("bo.00c0ffee", 0))},
+        {"vector": (("ana.0badcafe", 2), ("bo.00c0ffee", (1 << 64) - 1))},
+        {"origin": ""},
+        {"origin": "../../../etc/cron.d"},
+        {"origin": "ana\n"},
         {"content": None},
         {"deleted": True},
         {"kind": Kind.SYMLINK, "content": None, "target": b""},
+        {"kind": Kind.SYMLINK, "content": None, "target": b"a\0b"},
         {"content": Content(3, DIGEST, 12345, DIGEST)},
         {"content": Content(3, DIGEST[1:], 1 << 17, DIGEST)},
         {"content": Content(3, DIGEST, 1 << 17, DIGEST * 2)},
@@ -92,6 +97,16 @@ def test_large_messages_do_not_share_a_frame() -> None:
     assert [message for frame in frames for message in frame] == messages
     assert [len(frame) for frame in frames] == [2, 1, 1, 2]
     assert list(control.in_frames([])) == []
+
+
+def test_a_sequence_number_that_none_could_follow_is_refused() -> None:
+    for delta in (
+        control.IndexDelta(entries=[], upto=(1 << 64) - 1, last=True),
+        control.IndexDelta(entries=[((1 << 64) - 1, FILE)], upto=1, last=True),
+        control.IndexDelta(entries=[(-1, FILE)], upto=1, last=True),
+    ):
+        with pytest.raises(WireError):
+            control.decode(control.encode(Frame(1, 0, 0, [delta])))
 
 
 @pytest.mark.parametrize(
