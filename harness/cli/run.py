@@ -56,7 +56,10 @@ def run(
     ] = "auto",
     keep: Annotated[bool, typer.Option("--keep", help="Leave the lab up, to look around in it.")] = False,
     lab: Annotated[
-        str | None, typer.Option(help="Use this lab, which is up already, and leave it up.", metavar="ID")
+        str | None,
+        typer.Option(
+            help="Use this lab, which is up already, and leave it up; its links go back to its topology.", metavar="ID"
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> int:
@@ -92,13 +95,16 @@ def run(
     from harness.robotlib.acceptance import RunRequest, execute
     from harness.robotlib.runner import find_suites, load_suites
     from harness.run.directory import RunDirectory
+    from harness.run.real_data import require_files
     from harness.run.sites import first_sites
     from harness.run.workload import WorkloadOptions
     from harness.suts.registry import create_sut
 
+    if lab is not None and (topology != DEFAULT_TOPOLOGY or wan != "auto"):
+        raise InputError("--lab stands without --topology and --wan: that lab has its own", hint="longhaul status")
     model = load_topology(find_topology(topology)) if lab is None else _topology_of(lab)
-    if data is not None and not Path(data).is_dir():
-        raise InputError(f"--data {data}: not a directory")
+    if data is not None:
+        require_files(Path(data))
     wanted = [tag.strip() for tag in tags.split(",") if tag.strip()]
     request = RunRequest(
         topology=first_sites(model, sites),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from urllib.parse import quote
 
+from harness.errors import ExitCode
 from harness.model.impairment_text import describe, describe_change
 from harness.model.measurement import LinkCounters, LinkMeasurement
 from harness.model.run_record import Environment, RunRecord, TestRecord
@@ -28,6 +29,11 @@ _OWN_FILES = {
     "history.jsonl": "every operation and observation, in order",
 }
 _MOST_LINKS_NAMED = 12
+_CAUSES = {
+    int(ExitCode.BAD_INPUT): "It was called wrongly",
+    int(ExitCode.LAB_BROKE): "The lab broke",
+    int(ExitCode.INTERRUPTED): "It was interrupted",
+}
 
 
 def report_view(record: RunRecord) -> ReportView:
@@ -75,8 +81,9 @@ def _headline(record: RunRecord) -> tuple[str, str]:
             blame = f"{wan} So this is about {record.sut}, not about the lab." if measured_well else ""
             return headline, blame + skipped
         case Verdict.INVALID:
+            cause = _CAUSES.get(record.exit_code, "The WAN or the lab was not as specified")
             advice = "so neither a pass nor a failure below counts. Mend what is named here and run again."
-            return f"This run says nothing about {record.sut}.", f"The WAN or the lab was not as specified, {advice}"
+            return f"This run says nothing about {record.sut}.", f"{cause}, {advice}"
 
 
 def _all_tests(count: int) -> str:

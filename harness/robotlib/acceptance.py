@@ -67,7 +67,11 @@ def execute(request: RunRequest, progress: Progress, say: Say) -> RunRecord:
     started_at = datetime.now(UTC)
     recorder = Recorder(request.directory.history)
     with recorder:
-        lab = _open(request, say)
+        try:
+            lab = _open(request, say)
+        except BaseException:
+            request.directory.discard()
+            raise
         found = _Found()
         down_s: float | None = None
         try:

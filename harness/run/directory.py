@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,12 @@ class RunDirectory:
         except OSError as error:
             raise InputError(f"cannot make {root}: {error.strerror}") from None
         return RunDirectory(root.resolve())
+
+    def discard(self) -> None:
+        """Remove it when nothing was found yet, so that the same directory may be named again."""
+        self.history.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.root.rmdir()
 
     @property
     def history(self) -> Path:

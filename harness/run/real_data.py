@@ -9,7 +9,7 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.errors import InputError
+from harness.errors import InputError, LabError
 from harness.model.base import Value
 
 MOST_FILES = 3_000
@@ -31,16 +31,35 @@ def pack_tree(data: str | None, archive: Path) -> RealTree:
     """Pack the directory ``data``, or Python's standard library (bounded in number and size) when it is None.
 
     Regular files, directories and symbolic links; everything else is left out. Raises InputError when it is no
-    directory or holds no file.
+    directory or holds no file, LabError when a file changes meanwhile or the archive cannot be written.
     """
     if data is None:
         root = Path(sysconfig.get_path("stdlib"))
         members = _bounded(_members(root))
     else:
         root = Path(data)
-        if not root.is_dir():
-            raise InputError(f"--data {data}: not a directory")
+        require_files(root)
         members = _members(root)
+    try:
+        files, size = _pack(root, members, archive)
+    except OSError as error:
+        raise LabError(f"cannot pack {root}: {error}", hint="Does something write there, or is a disk full?") from error
+    return RealTree(source=str(root), archive=archive, files=files, bytes=size)
+
+
+def require_files(root: Path) -> None:
+    """Raises InputError when it is no directory, or holds no regular file that can be read."""
+    if not root.is_dir():
+        raise InputError(f"--data {root}: not a directory")
+    try:
+        if not any(stat.S_ISREG(status.st_mode) for _, status in _members(root)):
+            raise InputError(f"--data {root}: no regular file in it")
+    except OSError as error:
+        raise InputError(f"--data {root}: {error.filename}: {error.strerror}") from None
+
+
+def _pack(root: Path, members: Iterator[tuple[Path, os.stat_result]], archive: Path) -> tuple[int, int]:
+    """How many regular files went in, and their bytes."""
     files = size = 0
     with tarfile.open(archive, "w", errors="surrogateescape") as tar:
         for path, status in members:
@@ -58,9 +77,7 @@ def pack_tree(data: str | None, archive: Path) -> RealTree:
                     tar.addfile(member, content)
                 files += 1
                 size += member.size
-    if not files:
-        raise InputError(f"{root}: no regular file in it")
-    return RealTree(source=str(root), archive=archive, files=files, bytes=size)
+    return files, size
 
 
 def _members(root: Path) -> Iterator[tuple[Path, os.stat_result]]:

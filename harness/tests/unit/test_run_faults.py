@@ -49,8 +49,7 @@ def test_what_vanishes_from_a_directory_meanwhile_hides_nothing(
 
 
 def test_a_history_that_cannot_be_written_breaks_the_run() -> None:
-    recorder = Recorder(Path("/dev/full"))
-    with pytest.raises(LabError, match="/dev/full"):
+    with Recorder(Path("/dev/full")) as recorder, pytest.raises(LabError, match="/dev/full"):
         recorder.record("note", "lost")
 
 

@@ -129,3 +129,10 @@ def test_results_never_go_into_a_directory_that_holds_something(tmp_path: Path) 
         RunDirectory.create(tmp_path / "used")
     with pytest.raises(InputError):
         RunDirectory.create(tmp_path / "used" / "run.json" / "below")
+
+
+def test_a_directory_without_findings_may_be_named_again(tmp_path: Path) -> None:
+    made = RunDirectory.create(tmp_path / "out")
+    made.history.touch()
+    made.discard()
+    assert not made.root.exists()
