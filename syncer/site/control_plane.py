@@ -79,7 +79,7 @@ class ControlPlane:
         self._context = zmq.asyncio.Context()
         self._plain = zmq.Context(self._context)
         # Known from the start: ZeroMQ does not come back by itself after a refusal.
-        self._names = {z85.decode(peer.key): peer.name for peer in config.sites}
+        self._names = {peer.key: peer.name for peer in config.sites}
         self._lines: dict[str, _Line] = {}
         self._zap = self._context.socket(zmq.REP)
         self._zap.bind("inproc://zeromq.zap.01")
@@ -117,7 +117,7 @@ class ControlPlane:
     def set_peers(self, peers: list[PeerConfig]) -> None:
         """The sites to admit and to dial."""
         wanted = {peer.name: peer for peer in peers}
-        self._names = {z85.decode(peer.key): peer.name for peer in peers}
+        self._names = {peer.key: peer.name for peer in peers}
         for name, line in list(self._lines.items()):
             if wanted.get(name) != line.config:
                 self._disconnect(line)
@@ -164,17 +164,18 @@ class ControlPlane:
         """ZeroMQ's authentication protocol (RFC 27): the pinned keys, and nothing else."""
         while True:
             version, request, _domain, address, _identity, mechanism, *credentials = await self._zap.recv_multipart()
-            name = self._names.get(credentials[0]) if mechanism == b"CURVE" and credentials else None
-            if name is None:
+            key = z85.encode(credentials[0]).decode() if mechanism == b"CURVE" and credentials else ""
+            if key not in self._names:
                 log.warning("refused a connection with an unknown key", reason=address.decode(errors="replace"))
                 await self._zap.send_multipart([version, request, b"400", b"unknown key", b"", b""])
             else:
-                await self._zap.send_multipart([version, request, b"200", b"OK", name.encode(), b""])
+                await self._zap.send_multipart([version, request, b"200", b"OK", key.encode(), b""])
 
     async def _receive(self) -> None:
         while True:
             parts = await self._router.recv_multipart(copy=False)
-            site = str(parts[-1].get("User-Id"))
+            # By the key: one that was replaced since the connection was admitted speaks for nobody.
+            site = self._names.get(str(parts[-1].get("User-Id")), "")
             line = self._lines.get(site)
             if line is None or len(parts) != 2:
                 continue
