@@ -102,7 +102,7 @@ class LinkKeys(Document):
     )
     rate: Rate | None = Field(
         default=None,
-        description="Bottleneck rate of each direction (kbit/s, Mbit/s, Gbit/s), Ethernet headers included. "
+        description="Bottleneck rate of each direction (kbit/s, Mbit/s, Gbit/s), counted in IP bytes. "
         "Unlimited when nothing states one.",
     )
     buffer: BufferText | None = Field(
