@@ -34,7 +34,6 @@ CHECKS = (
     Check("imports", ("{bin}/lint-imports", "--no-cache"), "layers"),
     Check("robocop", ("{bin}/robocop", "check", "suites"), "style of the suites"),
     Check("mypy", ("{bin}/mypy",), "types"),
-    Check("topologies", ("{bin}/longhaul", "validate", "topologies"), "shipped topologies"),
     Check("pytest", ("{bin}/pytest", "-q"), "unit, contract, simulation and namespace tests", streams=True),
     Check(
         "smoke",
