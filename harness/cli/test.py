@@ -90,8 +90,8 @@ def test(
         print(json.dumps({"passed": not failed, "checks": [vars(outcome) for outcome in outcomes]}, indent=2))
     else:
         seconds = sum(outcome.seconds for outcome in outcomes)
-        names = f" ({', '.join(outcome.name for outcome in failed)})" if failed else ""
-        print(f"\nchecks: {len(outcomes) - len(failed)} passed, {len(failed)} failed{names} in {seconds:.0f} s")
+        print(f"\nall checks took {seconds:.0f} s" + "".join(f"\nfailed: {outcome.name}" for outcome in failed))
+        print(f"checks: {len(outcomes) - len(failed)} passed, {len(failed)} failed")
     return ExitCode.TEST_FAILED if failed else ExitCode.PASSED
 
 
