@@ -47,6 +47,8 @@ def _unjustified(versions: Versions, site: str, tree: Tree) -> Iterator[Finding]
             entry.kind == "directory" and (path in occupied or versions.ever_held_something(path))
         ):
             problem = f"came back: {describe(entry)} had been seen and replaced or removed"
+        elif entry.kind == "file" and path == family.path and family.replaced(entry):
+            problem = f"came back: {describe(entry)} had been seen and given another mode"
         else:
             continue
         yield Finding(checker="durability", path=path_text(path), site=site, problem=problem)

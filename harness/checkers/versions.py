@@ -108,6 +108,20 @@ class Family:
                 contents.add(after.content)
         return contents
 
+    def replaced(self, entry: TreeEntry) -> bool:
+        """Whether exactly this (content and mode) was written, and each time surely seen and then replaced."""
+        writes = [placed for placed in self._effects if placed.effect.after == entry]
+        return bool(writes) and all(
+            any(
+                other.effect.visible
+                and other.effect.before == entry
+                and other.effect.after != entry
+                and _must_follow(other, write)
+                for other in self._effects
+            )
+            for write in writes
+        )
+
     def written(self) -> set[str]:
         """Every content that was ever put here."""
         return {effect.after.content for effect, _ in self._effects if effect.after is not None}

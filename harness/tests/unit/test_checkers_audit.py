@@ -258,3 +258,26 @@ def test_lag_counts_from_the_end_of_the_last_write() -> None:
         Event(at_s=6.0, kind="sut", action="settled"),
     ]
     assert [lag.lag_s for lag in convergence_lags(events)] == [3.0]
+
+
+def test_a_mode_that_was_set_and_undone_by_nobody_is_found() -> None:
+    old = content(1)
+    new = old._replace(mode=0o600)
+    world = World()
+    world.put("tokyo", b"b", old)
+    world.settle()
+    world.put("tokyo", b"b", new)
+    assert judged(world, world.settle()) == ()
+    undone = {site: {b"b": old} for site in SITES}
+    assert [finding.site for finding in judged(world, undone) if "another mode" in finding.problem] == list(SITES)
+    world.put("oregon", b"b", old)
+    assert judged(world, undone) == ()
+
+
+def test_a_mode_set_where_the_engine_replaced_the_file_meanwhile_proves_nothing() -> None:
+    old = content(1)
+    effects = [
+        Effect("tokyo", b"b", None, old, 1, 1),
+        Effect("tokyo", b"b", old, old._replace(mode=0o600), 2, 2, visible=False),
+    ]
+    assert audit(effects, {"tokyo": {b"b": old}}, original_of) == ()
