@@ -80,6 +80,7 @@ class Ledger:
         self.path = path
         self._descriptor = descriptor
         self._lock = threading.Lock()
+        self._torn = False
 
     @classmethod
     def create(cls, path: Path) -> Self:
@@ -136,7 +137,12 @@ class Ledger:
 
     def _append(self, lines: bytes, *, durable: bool = True) -> None:
         with self._lock:
-            os.write(self._descriptor, lines)
+            # What a full disk cut short must not swallow the next line.
+            rest = memoryview(b"\n" + lines if self._torn else lines)
+            self._torn = True
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+            self._torn = False
             if durable:
                 os.fdatasync(self._descriptor)
 

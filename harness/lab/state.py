@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from harness.errors import InputError, LabError
 from harness.model.base import Value
 from harness.nodes.host_lock import HOST_DIRECTORY
@@ -101,6 +103,11 @@ def read_state(paths: LabPaths) -> LabState:
         raise LabError(
             f"lab {paths.lab_id} is not up: it is being built, or its building was cut short",
             hint=f"`longhaul down {paths.lab_id}` removes what there is of it.",
+        ) from error
+    except ValidationError as error:
+        raise LabError(
+            f"lab {paths.lab_id} was built by another version of Longhaul, or its state is damaged",
+            hint=f"`longhaul down {paths.lab_id}` takes it down by its ledger.",
         ) from error
 
 

@@ -20,6 +20,7 @@ from harness.lab.state import LabPaths
 from harness.lab.teardown import take_all_down
 from harness.nodes.host_processes import start_ticks
 from harness.nodes.network_settings import ALLOWED_CONGESTION_CONTROLS, read_setting
+from harness.wan.machine import CORE_NOTE, end_machines
 
 pytestmark = [pytest.mark.root, pytest.mark.vm, pytest.mark.slow]
 
@@ -101,6 +102,11 @@ def processes_of(paths: LabPaths) -> list[tuple[int, int | None]]:
     return [(int(one.name), one.start_ticks) for one in resources if one.kind == "process"]
 
 
+def machines_of(paths: LabPaths) -> list[Path]:
+    resources = replay(paths.ledger.read_bytes()).outstanding
+    return [Path(one.name) for one in resources if one.note == CORE_NOTE and one.kind == "directory"]
+
+
 @pytest.mark.parametrize("lines", [1, 5, 6, 8, 10, 13, 14, 15])
 def test_nothing_is_left_after_a_kill_in_the_middle_of_up(tmp_path: Path, fresh_lab_id: str, lines: int) -> None:
     """SIGKILL as soon as the ledger has so many lines."""
@@ -109,13 +115,14 @@ def test_nothing_is_left_after_a_kill_in_the_middle_of_up(tmp_path: Path, fresh_
     with building(tmp_path, fresh_lab_id) as process:
         until(lambda: ledger_lines(paths) >= lines or process.poll() is not None, f"{lines} lines in the ledger")
         process.kill()
-    processes = processes_of(paths)
+    processes, machines = processes_of(paths), machines_of(paths)
     assert traces(tmp_path, fresh_lab_id), "nothing had been made yet: this test would prove nothing"
     seconds, errors = take_all_down(paths.state_root)
     assert errors == []
     assert list(seconds) == [fresh_lab_id]
     until(lambda: traces(tmp_path, fresh_lab_id) == [], "everything gone")
     assert [pid for pid, ticks in processes if ticks is not None and start_ticks(pid) == ticks] == []
+    assert end_machines(machines) == 0
     assert read_setting(ALLOWED_CONGESTION_CONTROLS) == allowed
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +13,8 @@ from hypothesis import strategies as st
 
 from harness.errors import LabError
 from harness.lab.ledger import Ledger, forget_line, record_line, replay
+from harness.lab.state import LabPaths, read_state
+from harness.lab.status import describe_labs
 from harness.model.resource import Resource
 
 RESOURCES = st.builds(
@@ -97,3 +101,34 @@ def test_a_torn_line_does_not_swallow_the_next_one(tmp_path: Path) -> None:
     ledger.record(resource)
     assert ledger.content().outstanding == (resource,)
     ledger.close()
+
+
+def test_a_line_that_a_full_disk_cut_short_is_an_error_and_swallows_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger.create(tmp_path / "ledger.jsonl")
+    true_write, room = os.write, [10]
+
+    def write(descriptor: int, data: bytes) -> int:
+        if not room[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written = true_write(descriptor, bytes(data)[: room[0]])
+        room[0] -= written
+        return written
+
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(OSError, match="No space"):
+        ledger.record(Resource(kind="netns", name="one"))
+    room[0] = 10_000
+    ledger.record(Resource(kind="netns", name="other"))
+    assert [one.name for one in ledger.content().outstanding] == ["other"]
+    ledger.close()
+
+
+def test_a_lab_of_another_version_is_no_traceback(tmp_path: Path) -> None:
+    paths = LabPaths(state_root=tmp_path, lab_id="old")
+    paths.directory.mkdir(parents=True)
+    paths.state.write_text('{"plan": 7}')
+    with pytest.raises(LabError, match="another version"):
+        read_state(paths)
+    assert [lab["state"] for lab in describe_labs(tmp_path)] == ["unfinished"]
