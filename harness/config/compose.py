@@ -184,7 +184,7 @@ def _in_series(series: Sequence[_Stage], *, round_trip_us: int, mtu: int) -> tup
             message = "nothing would ever arrive; to cut a site off for a while use an outage in timeline"
             wrong.append((stage.places["loss"], message))
             continue
-        combined = _both(loss, own)
+        combined = losses_in_series(loss, own)
         if combined is None and (loss or own):
             message = "burst loss meets burst loss in series; give one of the two an independent loss such as 1%"
             wrong.append((stage.places["loss"], message))
@@ -226,7 +226,7 @@ def _bytes_in(time_us: int, rate_bps: int) -> int:
     return -(-time_us * rate_bps // 8_000_000)
 
 
-def _both(first: Loss | None, second: Loss | None) -> Loss | None:
+def losses_in_series(first: Loss | None, second: Loss | None) -> Loss | None:
     """Loss of two independent stages in series; None when both have bursts, which no two-state model can express."""
     match first, second:
         case None, only:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from harness.config.compose import losses_in_series
 from harness.config.link_keys import LinkKeys, to_loss
 from harness.config.profile_file import load_profile
 from harness.config.shipped import shipped_dir
@@ -26,10 +27,12 @@ def behind_access(site: str, profile: str, links: Mapping[LinkEnds, Impairment])
 
 
 def in_series(link: Impairment, line: LinkKeys) -> Impairment:
-    """A link with one more line in its path: delays and jitters add, the slower one is the bottleneck."""
+    """A link with one more line in its path: delays and jitters add, losses combine as independent stages, the slower
+    one is the bottleneck. Raises InputError for bursts in both."""
     lost = to_loss(line.loss)
-    if lost is not None and link.loss is not None:
-        raise InputError("an access line with loss cannot be put before a link that has loss of its own")
+    loss = losses_in_series(lost, link.loss)
+    if loss is None and (lost or link.loss):
+        raise InputError("an access line that loses bursts cannot be put before a link that does as well")
     rate_bps, buffer_bytes = link.rate_bps, link.buffer_bytes
     if line.rate is not None and (rate_bps is None or line.rate < rate_bps):
         rate_bps = line.rate
@@ -41,7 +44,7 @@ def in_series(link: Impairment, line: LinkKeys) -> Impairment:
         update={
             "delay_us": link.delay_us + (line.delay or 0),
             "jitter_us": link.jitter_us + (line.jitter or 0),
-            "loss": lost or link.loss,
+            "loss": loss,
             "rate_bps": rate_bps,
             "buffer_bytes": buffer_bytes,
         }

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from harness.config.link_keys import LinkKeys
 from harness.config.shipped import find_topology
 from harness.config.topology_file import load_topology
 from harness.errors import InputError
-from harness.model.impairment import Impairment, IndependentLoss
+from harness.model.impairment import GilbertElliottLoss, Impairment, IndependentLoss
 from harness.model.topology import Site
-from harness.run.access import behind_access
+from harness.run.access import behind_access, in_series
 from harness.run.directory import RunDirectory
 from harness.run.real_data import LARGEST_FILE, MOST_BYTES, MOST_FILES, pack_tree
 from harness.run.sites import first_sites, resolve_site
@@ -80,10 +81,25 @@ def test_a_slower_link_stays_the_bottleneck_behind_an_access_line() -> None:
     assert (changed.rate_bps, changed.buffer_bytes) == (10_000, 5_000)
 
 
-def test_two_lossy_lines_in_series_are_refused() -> None:
+def test_losses_of_two_lines_in_series_combine() -> None:
     lossy = Impairment(loss=IndependentLoss(probability=0.01))
-    with pytest.raises(InputError, match="loss"):
-        behind_access("bus", "lte", {("bus", "tokyo"): lossy})
+    changed = behind_access("bus", "lte", {("bus", "tokyo"): lossy})["bus", "tokyo"]
+    assert changed.mean_loss == pytest.approx(1 - 0.99 * 0.998)
+
+
+@pytest.mark.parametrize("name", ["four-sites", "four-sites-lossy"])
+def test_any_site_of_the_shipped_topologies_goes_behind_lte(name: str) -> None:
+    topology = load_topology(find_topology(name))
+    links = {(link.source, link.destination): link.impairment for link in topology.links}
+    for site in topology.site_names:
+        assert len(behind_access(site, "lte", links)) == 6
+
+
+def test_bursts_on_both_lines_are_refused() -> None:
+    line = LinkKeys.model_validate({"loss": {"mean": "1%", "burst": "8 packets"}})
+    link = Impairment(loss=GilbertElliottLoss(good_to_bad=0.001, bad_to_good=0.125))
+    with pytest.raises(InputError, match="bursts"):
+        in_series(link, line)
 
 
 def test_an_unknown_profile_is_bad_input() -> None:
