@@ -28,6 +28,8 @@ def register(app: typer.Typer) -> None:
             typer.echo(json.dumps(answer))
             return
         typer.echo(f"site {answer['site']}: {answer['state']}, {'in sync' if answer['in_sync'] else 'not in sync'}")
+        if answer["alert"]:
+            typer.echo(f"  ALERT: {answer['alert']}")
         typer.echo(
             f"  {answer['entries']} entries, {answer['bytes']} bytes, {answer['needs']} to get,"
             f" {answer['conflicts']} conflict copies"

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
 from collections import deque
 from collections.abc import Coroutine
 from pathlib import Path
@@ -29,7 +30,7 @@ from syncer.core.commands import (
 )
 from syncer.core.records import Entry
 from syncer.core.replica import Replica
-from syncer.errors import DiskFull, RootMissing, SourceChanged, StoreError, SyncerError
+from syncer.errors import DiskFailed, DiskFull, RootMissing, SourceChanged, StoreError, SyncerError
 from syncer.files.root import Root, fingerprint_of
 from syncer.files.watch import Watcher
 from syncer.site import logs
@@ -48,6 +49,8 @@ from syncer.wire.control import Hello, Message, WantItem
 BATCH_S = 0.002
 WANT_ITEMS = 200
 TICK_S = 1.0
+ALERT_S = 5.0
+FULL = ("ENOSPC", "EDQUOT")
 ROOT_RETRY_S = 1.0
 
 log = structlog.get_logger("coordinator")
@@ -72,6 +75,7 @@ class Coordinator:
         self._has_leftovers = True
         self._fetches: dict[int, str] = {}
         self._verifying: set[int] = set()
+        self._alerted = "", float("-inf")
         self._wants: dict[tuple[str, int], list[WantItem]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -136,6 +140,18 @@ class Coordinator:
         if not task.cancelled() and (error := task.exception()) is not None and not self._failed.done():
             self._failed.set_exception(error)
 
+    def _alert(self, problem: SyncerError) -> None:
+        """A full or failing disk is told in ``status`` while it goes on: what failed is tried again every second."""
+        if isinstance(problem, DiskFull | DiskFailed):
+            log.error("the disk is full" if isinstance(problem, DiskFull) else "the disk fails", reason=problem.message)
+            self._alerted = problem.message, time.monotonic()
+
+    @property
+    def alert(self) -> str | None:
+        """What keeps this site from storing what it gets, if something does."""
+        message, at = self._alerted
+        return message if time.monotonic() - at < ALERT_S else None
+
     # the replica's commands
 
     async def _flush_for_ever(self) -> None:
@@ -146,7 +162,7 @@ class Coordinator:
             try:
                 commands = self.replica.flush()
             except DiskFull as error:
-                log.error("the disk is full", reason=error.message)
+                self._alert(error)
                 await asyncio.sleep(TICK_S)
                 self.wake()
                 continue
@@ -190,6 +206,10 @@ class Coordinator:
         self._verifying.add(command.job)
         try:
             have = await self.folder.have(command.entry)
+        except SyncerError as error:
+            self._alert(error)
+            self.receive_failed(command.site, command.job, "disk")
+            return
         finally:
             self._verifying.discard(command.job)
         if command.job not in self._fetches:
@@ -292,6 +312,7 @@ class Coordinator:
                         if command.aside is not None:
                             self.scanner.look(command.aside)
                         continue
+                    self._alert(problem)
                     log.info("not applied", path=os.fsdecode(path), reason=type(problem).__name__, why=problem.message)
                     if isinstance(problem, SourceChanged):
                         self.replica.apply_failed(path, local_source_lost=True)
@@ -318,7 +339,9 @@ class Coordinator:
             self.replica.fetched(job)
             self.wake()
 
-    def receive_failed(self, site: str, job: int, code: str) -> None:
+    def receive_failed(self, site: str, job: int, code: str, detail: str = "") -> None:
+        if code == "disk" and detail.startswith(FULL):
+            self._alert(DiskFull(f"no room for what {site} sends ({detail})"))
         self._has_leftovers = True
         if self._fetches.pop(job, None) is not None:
             self.replica.fetch_failed(job, refused=code != "disk", blocked=code == "disk")
@@ -426,14 +449,18 @@ async def _open_root(folder: Path, status: StatusServer) -> Root:
             await asyncio.sleep(ROOT_RETRY_S)
 
 
-def _open_index(home: Home, site: str) -> Index:
+async def _open_index(home: Home, site: str, status: StatusServer) -> Index:
     """The index; a damaged one is put aside and rebuilt from the folder and the peers, under a new epoch."""
-    try:
-        return Index(home.index_path, site=site)
-    except StoreError as error:
-        log.error("the index is put aside", reason=error.message)
-        _put_index_aside(home)
-        return Index(home.index_path, site=site)
+    while True:
+        try:
+            return Index(home.index_path, site=site)
+        except StoreError as error:
+            log.error("the index is put aside", reason=error.message)
+            _put_index_aside(home)
+        except DiskFull as error:
+            status.problem = error.message
+            log.error("waiting for room", reason=error.message)
+            await asyncio.sleep(ROOT_RETRY_S)
 
 
 def _put_index_aside(home: Home) -> None:
@@ -465,7 +492,7 @@ async def serve(home: Home) -> None:
 async def _serve_folder(home: Home, config: Config, status: StatusServer) -> None:
     root = await _open_root(Path(config.folder), status)
     folder = Folder(root)
-    index = _open_index(home, config.site)
+    index = await _open_index(home, config.site, status)
     try:
         folder.recover()
         watcher = Watcher(root)

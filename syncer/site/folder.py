@@ -16,6 +16,7 @@ from syncer.core.diff import LocalState
 from syncer.core.records import Content, Entry, Fingerprint, Kind
 from syncer.errors import DestinationChanged, DiskFailed, DiskFull, SourceChanged, SyncerError, Unreadable
 from syncer.files.chunk import is_settled, read_content, verify_blocks
+from syncer.files.disk import changing
 from syncer.files.install import Installer
 from syncer.files.root import Root
 from syncer.files.scan import Observed, Problem, observe, scan
@@ -138,10 +139,18 @@ class Folder:
     # fetching
 
     async def have(self, entry: Entry) -> list[int] | None:
-        """Indices of the blocks that an earlier attempt left; None when all of the content is here, durably."""
+        """Indices of the blocks that an earlier attempt left; None when all of the content is here, durably.
+
+        Raises DiskFull and DiskFailed.
+        """
         assert entry.content is not None
         content = entry.content
-        return await self._in(self._hashing, lambda: self._have(entry.path, content))
+
+        def look() -> list[int] | None:
+            with changing(entry.path):
+                return self._have(entry.path, content)
+
+        return await self._in(self._hashing, look)
 
     def has_partial(self, entry: Entry) -> bool:
         """Whether ``have`` has to be asked."""

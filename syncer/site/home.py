@@ -7,6 +7,7 @@ HOME/run/          0700: sockets, pids, circus.ini       HOME/lock           hel
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
@@ -122,8 +123,9 @@ class Home:
         return fd
 
     def write_pid(self, role: str, pid: int) -> None:
-        """Note the process of a role, for ``status``."""
-        (self.run / f"{role}.pid").write_text(f"{pid}\n")
+        """Note the process of a role, for ``status``; on a full disk ``status`` does without."""
+        with contextlib.suppress(OSError):
+            (self.run / f"{role}.pid").write_text(f"{pid}\n")
 
     def read_pid(self, role: str) -> int | None:
         """The noted process, if it is alive."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, MutableMapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 import structlog
+
+from syncer.log_sink import LogSink
 
 REPEAT_S = 5.0
 
@@ -36,7 +39,8 @@ class _Quiet:
 
 
 def configure(path: Path) -> None:
-    """Log to ``path``, appending."""
+    """Log to ``path``, appending. Raises OSError."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -46,5 +50,5 @@ def configure(path: Path) -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(file=path.open("a", buffering=1)),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", LogSink(fd))),
     )

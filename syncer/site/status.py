@@ -106,6 +106,7 @@ class StatusServer:
             "site": self._config.site,
             "state": self.problem or "scanning",
             "in_sync": False,
+            "alert": None,
             "entries": 0,
             "bytes": 0,
             "needs": 0,
@@ -121,6 +122,7 @@ class StatusServer:
             answer |= {
                 "state": "serving" if coordinator.ready else "scanning",
                 "in_sync": coordinator.idle and replica.in_sync,
+                "alert": coordinator.alert,
                 "entries": counts.entries,
                 "bytes": counts.bytes,
                 "needs": len(replica.needs),

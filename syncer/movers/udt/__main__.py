@@ -6,9 +6,11 @@ import argparse
 import logging
 import os
 import sys
+from typing import TextIO, cast
 
 import structlog
 
+from syncer.log_sink import LogSink
 from syncer.movers.process import MoverProcess
 from syncer.movers.udt.transport import DEFAULT_MSS, UdtTransport
 
@@ -29,7 +31,7 @@ def main() -> None:
             structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event"]),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", LogSink(sys.stderr.fileno()))),
     )
     MoverProcess(arguments.name, arguments.coordinator, UdtTransport(arguments.mss)).run()
     sys.stdout.flush()

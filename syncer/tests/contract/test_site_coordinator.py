@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 import zmq
 import zmq.asyncio
+from blake3 import blake3
 
+from syncer.core.records import Content, Entry, Kind
 from syncer.errors import StoreError
 from syncer.files.root import Root
 from syncer.files.watch import Watcher
@@ -18,12 +21,21 @@ from syncer.site.coordinator import Coordinator
 from syncer.site.folder import Folder
 from syncer.site.home import Home
 from syncer.site.setup import add_site, initialise, remove_site
-from syncer.site.status import StatusServer
+from syncer.site.status import StatusServer, ask
 from syncer.store.index import Index
 from syncer.wire import control
 from syncer.wire import mover_protocol as mover
 
 DEADLINE_S = 10.0
+EMPTY = Entry(
+    path=b"empty",
+    kind=Kind.FILE,
+    mode=0o644,
+    content=Content(0, blake3(b"").digest(), 1 << 17, b""),
+    vector=(("a.00000001", 1),),
+    origin="a",
+    dot=("a.00000001", 1),
+)
 KEY = zmq.curve_keypair()[0].decode()
 
 
@@ -123,5 +135,38 @@ def test_a_change_that_is_not_recorded_yet_is_not_at_rest(tmp_path: Path) -> Non
         while not coordinator.idle:
             await asyncio.sleep(0)
         assert coordinator.index.last_seq == 1
+
+    with_coordinator(tmp_path, play)
+
+
+def test_a_full_disk_shows_in_the_status(tmp_path: Path) -> None:
+    async def play(coordinator: Coordinator) -> None:
+        connect(coordinator)
+        assert coordinator.alert is None
+        session = coordinator.data.session("a")
+        failed = mover.ReceiveFailed(session=session, job=1, code="disk", detail="ENOSPC: No space left on device")
+        coordinator.data._handle(failed)
+        answer = await asyncio.to_thread(ask, coordinator.home, {"ask": "status"}, timeout_s=DEADLINE_S)
+        assert "ENOSPC" in answer["alert"]
+
+    with_coordinator(tmp_path, play)
+
+
+def test_what_cannot_be_stored_is_tried_again_and_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty file is made by the coordinator itself; on a disk without inodes that fails."""
+
+    async def play(coordinator: Coordinator) -> None:
+        def full(*_: object, **__: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        session = connect(coordinator)
+        with monkeypatch.context() as patch:
+            patch.setattr("syncer.site.folder.os.open", full)
+            coordinator.peer_says("a", control.IndexDelta(entries=[(1, EMPTY)], upto=1, last=True))
+            while coordinator.alert is None:
+                await asyncio.sleep(0)
+        while not (tmp_path / "folder" / "empty").exists():
+            await asyncio.sleep(0.01)
+        assert coordinator.data.session("a") == session
 
     with_coordinator(tmp_path, play)
