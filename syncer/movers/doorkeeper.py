@@ -32,6 +32,11 @@ class Doorkeeper:
     def port(self) -> int:
         return self._listener.port
 
+    @property
+    def is_there(self) -> bool:
+        """False once the listener broke: nobody is let in any more."""
+        return self._thread.is_alive()
+
     def close(self) -> None:
         self._closed = True
         self._listener.close()

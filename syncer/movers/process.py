@@ -112,6 +112,9 @@ class MoverProcess:
             if now >= next_stats:
                 self._report_stats()
                 next_stats = now + STATS_S
+            if self._door is not None and not self._door.is_there:
+                self._door.close()
+                self._door, self._retry_listen_at = None, now + LISTEN_RETRY_S
             if self._listen is not None and self._door is None and now >= self._retry_listen_at:
                 self._try_listen()
             self._flush(socket)

@@ -90,11 +90,16 @@ class UdtListener:
         self.port: int = sock.getsockname()[1]
 
     def accept(self) -> UdtConnection:
-        try:
-            accepted, _peer = self._socket.accept()
-            return UdtConnection(accepted, self._mss)
-        except _udt.UDTException as error:
-            raise TransportError(str(error.args[1])) from None
+        while True:
+            try:
+                accepted, _peer = self._socket.accept()
+            except _udt.UDTException as error:
+                raise TransportError(str(error.args[1])) from None
+            try:
+                return UdtConnection(accepted, self._mss)
+            except _udt.UDTException:
+                # It broke before it was looked at: no fault of the listener.
+                accepted.close()
 
     def close(self) -> None:
         with contextlib.suppress(_udt.UDTException):
