@@ -449,11 +449,12 @@ async def _open_root(folder: Path, status: StatusServer) -> Root:
             await asyncio.sleep(ROOT_RETRY_S)
 
 
-async def _open_index(home: Home, site: str, status: StatusServer) -> Index:
-    """The index; a damaged one is put aside and rebuilt from the folder and the peers, under a new epoch."""
+async def _open_index(home: Home, site: str, root: Root, status: StatusServer) -> Index:
+    """The index of this folder; a damaged one, or another folder's, is put aside and rebuilt from the folder and the
+    peers, under a new epoch."""
     while True:
         try:
-            return Index(home.index_path, site=site)
+            return _open_index_of(root.id, home.index_path, site)
         except StoreError as error:
             log.error("the index is put aside", reason=error.message)
             _put_index_aside(home)
@@ -461,6 +462,16 @@ async def _open_index(home: Home, site: str, status: StatusServer) -> Index:
             status.problem = error.message
             log.error("waiting for room", reason=error.message)
             await asyncio.sleep(ROOT_RETRY_S)
+
+
+def _open_index_of(folder: str, path: Path, site: str) -> Index:
+    index = Index(path, site=site)
+    try:
+        index.bind(folder)
+    except BaseException:
+        index.close()
+        raise
+    return index
 
 
 def _put_index_aside(home: Home) -> None:
@@ -492,7 +503,7 @@ async def serve(home: Home) -> None:
 async def _serve_folder(home: Home, config: Config, status: StatusServer) -> None:
     root = await _open_root(Path(config.folder), status)
     folder = Folder(root)
-    index = await _open_index(home, config.site, status)
+    index = await _open_index(home, config.site, root, status)
     try:
         folder.recover()
         watcher = Watcher(root)

@@ -120,6 +120,21 @@ class Index:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def bind(self, folder: str) -> None:
+        """This index is of the folder with that identity from now on.
+
+        Raises StoreError if it is of another one: all that the other folder lacks would be taken as deleted.
+        """
+        known = self._rows("SELECT value FROM meta WHERE key = 'folder'")
+        if not known:
+            with self._guard(), self._db:
+                self._write_meta("folder", folder)
+        elif known != [(folder,)]:
+            raise StoreError(
+                f"the index {self.path} is of another folder than the one that is configured now",
+                hint="it is rebuilt from the folder and the peers, and nothing is deleted",
+            )
+
     # entries
 
     @property

@@ -17,9 +17,9 @@ from syncer.core.records import Content, Entry, Kind
 from syncer.errors import StoreError
 from syncer.files.root import Root
 from syncer.files.watch import Watcher
-from syncer.site.coordinator import Coordinator
+from syncer.site.coordinator import Coordinator, _open_index
 from syncer.site.folder import Folder
-from syncer.site.home import Home
+from syncer.site.home import Config, Home
 from syncer.site.setup import add_site, initialise, remove_site
 from syncer.site.status import StatusServer, ask
 from syncer.store.index import Index
@@ -170,3 +170,25 @@ def test_what_cannot_be_stored_is_tried_again_and_ends_nothing(tmp_path: Path, m
         assert coordinator.data.session("a") == session
 
     with_coordinator(tmp_path, play)
+
+
+def test_another_folder_is_no_mass_delete(tmp_path: Path) -> None:
+    """The configuration may be changed by hand, or an old disk be mounted in the place of the new one."""
+
+    async def epochs_of(*folders: str) -> list[int]:
+        home = Home(tmp_path)
+        home.prepare()
+        config = Config(site="b", folder="", address="127.0.0.1", public_key=KEY)
+        status = StatusServer(home, config)
+        epochs = []
+        try:
+            for folder in folders:
+                with Root(tmp_path / folder).create() as root, await _open_index(home, "b", root, status) as index:
+                    epochs.append(index.epoch)
+        finally:
+            await status.close()
+        return epochs
+
+    first, again, other = asyncio.run(epochs_of("one", "one", "two"))
+    assert first == again
+    assert other != first
