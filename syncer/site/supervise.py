@@ -17,7 +17,6 @@ from syncer.errors import InputError
 from syncer.site.home import Home
 
 RESPAWN_CHECK_S = 0.5
-STOP_S = 10.0
 GRACEFUL_STOP_S = 4
 CRASH_PAUSE_S = 0.5
 
@@ -99,6 +98,8 @@ def _keep_alive(home: Home, command: list[str]) -> None:
         child = subprocess.Popen(
             tethered(home, "circusd", os.getpid(), command), stdin=subprocess.DEVNULL, start_new_session=True
         )
+        if stopping:  # told so while it was being started
+            child.terminate()
         home.write_pid("circusd", child.pid)
         child.wait()
         if not stopping and time.monotonic() - began < CRASH_PAUSE_S:
