@@ -32,3 +32,13 @@ def convergence_lags(events: Iterable[Event]) -> tuple[ConvergenceLag, ...]:
             lags.append(ConvergenceLag(last_write_s=last_write_s, settled_s=event.at_s))
             last_write_s = None
     return tuple(lags)
+
+
+def last_write_s(events: Iterable[Event], site: str, path: str) -> float | None:
+    """When the last operation of a site on a path (as ``path_text`` writes it) ended; None when there was none."""
+    ends = [
+        float(event.data.get("ended_s", event.at_s))
+        for event in events
+        if event.kind == "operation" and event.site == site and event.path == path
+    ]
+    return max(ends, default=None)

@@ -8,9 +8,11 @@ from datetime import timedelta
 from robot.api import logger
 from robot.api.deco import library
 
-from harness.checkers.timing import convergence_lags
+from harness.checkers.timing import convergence_lags, last_write_s
 from harness.errors import SutError
+from harness.model.tree import path_text
 from harness.robotlib.context import SITE_CONVERTER, SiteName, context, seconds, suite_keyword
+from harness.run.agent_client import raw_path
 
 
 @library(scope="GLOBAL", auto_keywords=False, converters=SITE_CONVERTER)
@@ -63,14 +65,16 @@ class SyncLibrary:
     def _arrival(self, site: str, path: str, files: int, size: int, timeout: timedelta) -> float:
         """Seconds from the end of the writing until the slowest site had all. Raises SutError at the deadline."""
         session = context.session
-        began = time.monotonic()
-        deadline = began + seconds(timeout)
+        deadline = time.monotonic() + seconds(timeout)
+        # Not from now on: a fault may have come between the writing and this wait.
+        written_s = last_write_s(session.recorder.since(session.test_mark), site, path_text(raw_path(path)))
+        began_s = session.recorder.now() if written_s is None else written_s
         arrived: dict[str, float] = {}
 
         def wait(other: str) -> None:
             left = max(0.0, deadline - time.monotonic())
             if session.await_tree(other, path, files, size, left):
-                arrived[other] = time.monotonic() - began
+                arrived[other] = session.recorder.now() - began_s
 
         session.everywhere(lambda other: None if other == site else wait(other))
         late = [other for other in session.others(site) if other not in arrived]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from harness.checkers.audit import audit
 from harness.checkers.convergence import check_convergence
 from harness.checkers.finding import Finding, summary
-from harness.checkers.timing import convergence_lags
+from harness.checkers.timing import convergence_lags, last_write_s
 from harness.checkers.versions import Effect, effects_of
 from harness.model.history import Event
 from harness.model.tree import TreeEntry, entry_to_json, path_bytes, path_text, tree_from_json, tree_to_json
@@ -281,3 +281,17 @@ def test_a_mode_set_where_the_engine_replaced_the_file_meanwhile_proves_nothing(
         Effect("tokyo", b"b", old, old._replace(mode=0o600), 2, 2, visible=False),
     ]
     assert audit(effects, {"tokyo": {b"b": old}}, original_of) == ()
+
+
+def test_the_last_write_is_of_one_site_and_path() -> None:
+    def operation(site: str, path: str, ended_s: float) -> Event:
+        return Event(at_s=0, kind="operation", site=site, action="create", path=path, data={"ended_s": ended_s})
+
+    events = [
+        operation("tokyo", "f", 1),
+        operation("tokyo", "f", 3),
+        operation("tokyo", "g", 5),
+        operation("x", "f", 7),
+    ]
+    assert last_write_s(events, "tokyo", "f") == 3
+    assert last_write_s(events, "oregon", "f") is None
