@@ -17,6 +17,8 @@ from syncer.wire.control import Survey, SurveyReply
 if TYPE_CHECKING:
     from syncer.site.coordinator import Coordinator
 
+SCANNING = "scanning its folder"
+SILENT = "does not answer"
 PAUSE_S = 0.05
 LONGEST_PAUSE_S = 0.5
 
@@ -80,17 +82,22 @@ class Agreement:
         for name in coordinator.replica.peers:
             asked[name] = self._waiting[name, token] = asyncio.get_running_loop().create_future()
             coordinator.say(name, Survey(token=token, scan=scan))
-        if scan:
-            await coordinator.scanner.full_scan()
-        if asked:
-            await asyncio.wait(asked.values(), timeout=max(0.0, deadline - time.monotonic()))
+        waiting: set[asyncio.Future[Any]] = set(asked.values())
+        scanning = asyncio.ensure_future(coordinator.scanner.full_scan()) if scan else None
+        if scanning is not None:
+            waiting.add(scanning)
+        if waiting:
+            await asyncio.wait(waiting, timeout=max(0.0, deadline - time.monotonic()))
+        if scanning is not None and not scanning.done():
+            scanning.cancel()
+            lagging[coordinator.config.site] = SCANNING
         for name, future in asked.items():
             self._waiting.pop((name, token), None)
             if future.done() and not future.cancelled():
                 replies[name] = future.result()
             else:
                 future.cancel()
-                lagging[name] = "does not answer"
+                lagging[name] = SILENT
         replies[coordinator.config.site] = self._own(token)
         return replies, lagging
 

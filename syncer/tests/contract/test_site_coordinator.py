@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zmq
@@ -17,11 +19,13 @@ from syncer.core.records import Content, Entry, Kind
 from syncer.errors import StoreError
 from syncer.files.root import Root
 from syncer.files.watch import Watcher
+from syncer.site.agreement import SCANNING, SILENT
 from syncer.site.coordinator import Coordinator, _open_index
 from syncer.site.folder import Folder
 from syncer.site.home import Config, Home
 from syncer.site.setup import add_site, initialise, remove_site
 from syncer.site.status import StatusServer, ask
+from syncer.site.waiting import wait_until_in_sync
 from syncer.store.index import Index
 from syncer.wire import control
 from syncer.wire import mover_protocol as mover
@@ -192,3 +196,34 @@ def test_another_folder_is_no_mass_delete(tmp_path: Path) -> None:
     first, again, other = asyncio.run(epochs_of("one", "one", "two"))
     assert first == again
     assert other != first
+
+
+def test_a_scan_that_takes_longer_than_a_question_is_told_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def play(coordinator: Coordinator) -> None:
+        connect(coordinator)
+        monkeypatch.setattr(coordinator.scanner, "full_scan", asyncio.Event().wait)
+        answer = await coordinator.agreement.confirm(time.monotonic() + 0.1, scanned=False)
+        assert answer == {"in_sync": False, "lagging": {"a": SILENT, "b": SCANNING}, "scanned": False}
+
+    with_coordinator(tmp_path, play)
+
+
+def test_wait_gives_a_large_folder_the_time_that_its_scan_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each question begins with a scan: questions that are too short never get an answer."""
+    questions: list[float] = []
+
+    def ask_slow_engine(home: Home, question: dict[str, Any], **_: float) -> dict[str, Any]:
+        questions.append(question["for_s"])
+        if question["for_s"] >= 30:
+            return {"in_sync": True, "lagging": {}, "scanned": 1}
+        return {"in_sync": False, "lagging": {"a": SCANNING}, "scanned": 0}
+
+    monkeypatch.setattr("syncer.site.waiting.ask", ask_slow_engine)
+    home = Home(tmp_path)
+    home.save(Config(site="b", folder="", address="127.0.0.1", public_key=KEY))
+    wait_until_in_sync(home, 600)
+    assert questions == [5.0, 10.0, 20.0, 40.0]
