@@ -88,7 +88,14 @@ class AsideStore:
             except OSError:
                 os.rename(aside, temp, src_dir_fd=self._fd, dst_dir_fd=self._fd)
                 raise
-            if not (self._is_still(aside, expected) and (self._keep(aside, keep_as) if keep_as else self._drop(aside))):
+            try:
+                is_settled = self._is_still(aside, expected) and (
+                    self._keep(aside, keep_as) if keep_as else self._drop(aside)
+                )
+            except OSError:  # no room for the copy, say
+                self._undo(aside, temp, incoming, parent, name, path)
+                raise
+            if not is_settled:
                 self._undo(aside, temp, incoming, parent, name, path)
                 raise _changed(path)
 
@@ -100,7 +107,12 @@ class AsideStore:
         self._check_in_place(parent, name, path, expected)
         with self._marked(0, path, expected, keep=False) as aside:
             os.rename(name, aside, src_dir_fd=parent, dst_dir_fd=self._fd)
-            if not (self._is_still(aside, expected) and self._drop(aside)):
+            try:
+                is_settled = self._is_still(aside, expected) and self._drop(aside)
+            except OSError:
+                self._put_back(aside, path)
+                raise
+            if not is_settled:
                 self._put_back(aside, path)
                 raise _changed(path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import subprocess
@@ -604,3 +605,27 @@ def test_another_file_system_below_is_not_written_to(folder: Folder) -> None:
         assert isinstance(observe(folder.root, b"mounted"), Problem)
     finally:
         subprocess.run(["umount", folder.at(b"mounted")], check=True)
+
+
+@pytest.mark.parametrize("keep", [{}, {"keep_as": b"d/kept"}], ids=["drop", "keep"])
+def test_what_cannot_be_finished_leaves_the_tree_as_it_was(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, keep: dict[str, bytes]
+) -> None:
+    """A full disk may refuse the copy's name, which needs room in its directory, when the exchange is done already."""
+    (folder.path / "d").mkdir()
+    before = folder.write(b"d/path", b"the user's")
+
+    def no_room(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(aside.AsideStore, "_keep" if keep else "_drop", no_room)
+        with pytest.raises(DiskFull):
+            folder.install(b"d/path", b"new", before, **keep)
+        if not keep:
+            with pytest.raises(DiskFull):
+                folder.installer.remove(b"d/path", Kind.FILE, folder.fingerprint(b"d/path"))
+    assert folder.tree() == {b"d": None, b"d/path": b"the user's"}
+    assert not folder.installer.recover()
+    folder.install(b"d/path", b"new", folder.fingerprint(b"d/path"), **keep)
+    assert folder.tree()[b"d/path"] == b"new"
