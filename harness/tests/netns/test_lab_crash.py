@@ -53,7 +53,11 @@ def building(tmp_path: Path, lab_id: str) -> Iterator[subprocess.Popen[str]]:
     topology.write_text(TOPOLOGY)
     environment = {**os.environ, "LONGHAUL_STATE": str(tmp_path / "state")}
     process = subprocess.Popen(
-        [sys.executable, "-m", "harness.cli.main", "up", str(topology), "--lab", lab_id, "--json"],
+        # A test run in the background of a shell ignores SIGINT, and so would its children.
+        [
+            *("env", "--default-signal=INT", sys.executable, "-m", "harness.cli.main"),
+            *("up", str(topology), "--lab", lab_id, "--json"),
+        ],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -135,8 +139,11 @@ def test_an_interrupted_up_cleans_up_after_itself(
         until(lambda: ledger_lines(paths) >= lines or process.poll() is not None, f"{lines} lines in the ledger")
         process.send_signal(number)
         _, errors = process.communicate(timeout=DEADLINE_S)
+    try:
         assert process.returncode == 130, errors
-    until(lambda: traces(tmp_path, fresh_lab_id) == [], "everything gone")
+        until(lambda: traces(tmp_path, fresh_lab_id) == [], "everything gone")
+    finally:
+        take_all_down(paths.state_root)
 
 
 def test_down_all_after_a_kill_by_the_command_line(tmp_path: Path, fresh_lab_id: str) -> None:
