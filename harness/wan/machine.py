@@ -310,9 +310,20 @@ def _running() -> list[tuple[int, int, Path]]:
         except (FileNotFoundError, ProcessLookupError):
             continue
         directory = _directory_of(arguments)
-        if ticks is not None and directory is not None:
+        if ticks is not None and directory is not None and _shares_files(pid):
             found.append((pid, ticks, directory))
     return found
+
+
+def _shares_files(pid: int) -> bool:
+    """Whether paths mean the same to that process: a container's machines are its own, whatever their names."""
+    try:
+        return all(
+            Path(f"/proc/{pid}/{what}").stat().st_ino == Path(f"/proc/self/{what}").stat().st_ino
+            for what in ("ns/mnt", "root")
+        )
+    except OSError:
+        return False
 
 
 def _directory_of(arguments: list[str]) -> Path | None:

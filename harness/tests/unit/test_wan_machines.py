@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from harness.wan import machine, vm_core
 from harness.wan.machine import CORE_NOTE, QEMU, end_machines, start_ticks
 from harness.wan.vm_core import end_warm_cores
 
-Start = Callable[[str], "subprocess.Popen[bytes]"]
+Start = Callable[..., "subprocess.Popen[bytes]"]
 
 pytestmark = pytest.mark.skipif(shutil.which(QEMU) is None, reason=f"{QEMU} is not installed")
 
@@ -36,11 +37,11 @@ def start(cores: Path) -> Iterator[Start]:
     """Starts a QEMU that boots nothing, with the parts of its command line by which a machine is known."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def start_one(identity: str) -> subprocess.Popen[bytes]:
+    def start_one(identity: str, *wrapper: str) -> subprocess.Popen[bytes]:
         (cores / identity).mkdir(parents=True)
         console = cores / identity / "console.log"
         command = [QEMU, "-S", "-M", "q35", "-nodefaults", "-display", "none", "-name", f"longhaul-{identity}"]
-        process = subprocess.Popen([*command, "-serial", f"file:{console}"], stdin=subprocess.DEVNULL)
+        process = subprocess.Popen([*wrapper, *command, "-serial", f"file:{console}"], stdin=subprocess.DEVNULL)
         started.append(process)
         return process
 
@@ -85,6 +86,18 @@ def test_machines_of_nobody_are_ended(cores: Path, start: Start) -> None:
     finally:
         maker.kill()
         maker.communicate()
+
+
+@pytest.mark.root
+def test_a_containers_machine_of_the_same_name_is_left_alone(cores: Path, start: Start) -> None:
+    inside = start("0000aa", "unshare", "--mount")
+    deadline = time.monotonic() + 10
+    while not Path(f"/proc/{inside.pid}/cmdline").read_text().startswith(QEMU):
+        assert time.monotonic() < deadline
+    shutil.rmtree(cores / "0000aa")
+    assert end_machines([cores / "0000aa"]) == 0
+    assert end_warm_cores(frozenset) == 0
+    assert inside.poll() is None
 
 
 def test_the_pool_leaves_no_directory_behind(cores: Path) -> None:
