@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -91,6 +92,7 @@ class Coordinator:
 
     async def run(self, status: StatusServer) -> None:
         """Until cancelled, or until something breaks (raised)."""
+        asyncio.get_running_loop().set_exception_handler(self._on_loop_error)
         status.serve(self)
         self._start(self._flush_for_ever())
         self._start(self._apply_for_ever())
@@ -138,6 +140,13 @@ class Coordinator:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None and not self._failed.done():
+            self._failed.set_exception(error)
+
+    def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A callback that failed (hints read in part, say) ends the process; asyncio by itself would only log it."""
+        loop.default_exception_handler(context)
+        error = context.get("exception")
+        if "handle" in context and error is not None and not self._failed.done():
             self._failed.set_exception(error)
 
     def _alert(self, problem: SyncerError) -> None:

@@ -227,3 +227,18 @@ def test_wait_gives_a_large_folder_the_time_that_its_scan_takes(
     home.save(Config(site="b", folder="", address="127.0.0.1", public_key=KEY))
     wait_until_in_sync(home, 600)
     assert questions == [5.0, 10.0, 20.0, 40.0]
+
+
+def test_hints_that_cannot_be_read_end_the_coordinator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read in part is lost: only the scan after a restart finds it in time."""
+
+    async def play(coordinator: Coordinator) -> None:
+        def broken() -> None:
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+        monkeypatch.setattr(coordinator.scanner._watcher, "read", broken)
+        (tmp_path / "folder" / "new").mkdir()
+        await asyncio.Event().wait()
+
+    with pytest.raises(OSError, match="allocate"):
+        with_coordinator(tmp_path, play)
