@@ -37,7 +37,8 @@ class Checkout:
             shutil.copy(CHECKOUT / name, self.root / name)
         (self.root / "syncer/native/module.cpp").write_text("int one;\n")
         shutil.copytree(CHECKOUT / "harness/wan", self.root / "harness/wan")
-        (self.root / ".venv/bin/python").symlink_to(sys.executable)
+        # Not a link: the interpreter would take the system's packages for its own, which may lack pip.
+        self._program(self.root / ".venv/bin/python", f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
         self._program(self.root / ".venv/bin/pip", PIP)
         self._program(self.root / ".venv/bin/longhaul", LONGHAUL)
         self._program(tools / "dpkg-query", DPKG_QUERY)
