@@ -25,6 +25,7 @@ from harness.nodes.host_network import (
     STRAY_PREFIXES,
     add_stray_routes,
     is_mount_point,
+    management_addresses,
 )
 from harness.nodes.namespace_node import NamespaceNode, NodeBuilder
 from harness.nodes.network_settings import DEFAULT_CONGESTION_CONTROL
@@ -136,7 +137,7 @@ class LabBuilder:
     def _claim(self) -> LabPlan:
         """Take a slot and begin the ledger, against every other process of this host."""
         with host_lock():
-            lab_id, slot = choose(self._lab_id)
+            lab_id, slot = choose(self._lab_id, management_addresses())
             paths = LabPaths(state_root=self._state_root, lab_id=lab_id)
             try:
                 plan = plan_lab(self._topology, lab_id, slot)

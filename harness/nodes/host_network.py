@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -36,6 +37,17 @@ _libc = CDLL(None, use_errno=True)
 def _netlink() -> Iterator[Any]:
     with IPRoute() as kernel:
         yield kernel
+
+
+def management_addresses() -> dict[str, IPv4Address]:
+    """The host's interfaces that have a management address, of whichever lab and whoever built it."""
+    with _netlink() as kernel:
+        found = {
+            str(address.get("IFA_LABEL")): IPv4Address(address.get("IFA_LOCAL"))
+            for address in kernel.get_addr(family=socket.AF_INET)
+            if address.get("IFA_LOCAL") is not None
+        }
+    return {interface: address for interface, address in found.items() if address in MANAGEMENT_RANGE}
 
 
 def name_namespace(name: str, pid: int) -> None:

@@ -55,6 +55,11 @@ class LabPlan(Value):
         raise KeyError(name)
 
 
+def management_slot(address: IPv4Address) -> int:
+    """The lab slot that a management address belongs to."""
+    return (int(address) - int(MANAGEMENT_RANGE.network_address)) >> 8
+
+
 def plan_lab(topology: Topology, lab_id: str, slot: int) -> LabPlan:
     """Place every site of ``topology``. Raises ValueError for more than MAX_SITES sites."""
     if len(topology.sites) > MAX_SITES:
