@@ -25,7 +25,7 @@ def circus_ini(home: Home) -> str:
     """The configuration of circusd: every endpoint in the private run directory, since none has authentication."""
     python = sys.executable
     commands = {
-        "coordinator": [python, "-m", "syncer.site.coordinator", "--home", str(home.path)],
+        "coordinator": [python, "-m", "syncer.site.coordinator_process", "--home", str(home.path)],
         "mover-udt": [
             *(python, "-m", "syncer.movers.udt", "--name", "mover-udt"),
             *("--coordinator", home.endpoint("movers")),

@@ -20,7 +20,8 @@ from syncer.errors import StoreError
 from syncer.files.root import Root
 from syncer.files.watch import Watcher
 from syncer.site.agreement import SCANNING, SILENT
-from syncer.site.coordinator import Coordinator, _open_index
+from syncer.site.coordinator import Coordinator
+from syncer.site.coordinator_process import open_index
 from syncer.site.folder import Folder
 from syncer.site.home import Config, Home
 from syncer.site.setup import add_site, initialise, remove_site
@@ -187,7 +188,7 @@ def test_another_folder_is_no_mass_delete(tmp_path: Path) -> None:
         epochs = []
         try:
             for folder in folders:
-                with Root(tmp_path / folder).create() as root, await _open_index(home, "b", root, status) as index:
+                with Root(tmp_path / folder).create() as root, await open_index(home, "b", root, status) as index:
                     epochs.append(index.epoch)
         finally:
             await status.close()
