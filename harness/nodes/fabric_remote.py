@@ -25,6 +25,7 @@ from harness.errors import NodeError, RemoteTimeout
 from harness.nodes.port import Completed, RemoteProcess
 
 CONNECT_DEADLINE_S = 15.0
+KILL_DEADLINE_S = 10
 _GRACE_S = 2.0
 """How long after a command's deadline its streams may stay open (a descendant in another process group holds them)."""
 
@@ -168,7 +169,10 @@ class FabricRemote:
         return RemoteProcess(name=name, pid=int(answer.stdout), log=log)
 
     def signal(self, pid: int, signal: str) -> bool:
-        """Send TERM, KILL, STOP ... ; False when there is no such process. Raises ValueError for an unknown name."""
+        """Send TERM, KILL, STOP ... ; False when there is no such process. After KILL, returns when it is gone.
+
+        Raises ValueError for an unknown name, NodeError when a killed process stays.
+        """
         name = signal.removeprefix("SIG")
         if f"SIG{name}" not in signals.Signals.__members__:
             raise ValueError(f"no signal is called {signal!r}")
@@ -176,6 +180,10 @@ class FabricRemote:
         answer = self.run(["sh", "-c", script], timeout_s=20.0, check=False)
         if answer.exit_code not in (0, 1):
             raise NodeError(f"{self._site}: cannot send {signal} to process {pid}: {answer.stderr}")
+        if name == "KILL" and answer.exit_code == 0:
+            gone = ["timeout", str(KILL_DEADLINE_S), "tail", f"--pid={int(pid)}", "-s", "0.02", "-f", "/dev/null"]
+            if self.run(gone, timeout_s=KILL_DEADLINE_S + 10.0, check=False).exit_code:
+                raise NodeError(f"{self._site}: process {pid} is still there {KILL_DEADLINE_S} s after SIGKILL")
         return answer.exit_code == 0
 
     def put(self, local: Path, remote: str) -> None:

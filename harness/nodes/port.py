@@ -49,7 +49,8 @@ class Remote(Protocol):
         """Start a process that outlives the SSH session; its streams go to a log file in the node's log directory."""
 
     def signal(self, pid: int, signal: str) -> bool:
-        """Send TERM, KILL, STOP ... to a process on the node; False when there is no such process."""
+        """Send TERM, KILL, STOP ... to a process on the node; False when there is no such process. After KILL, returns
+        when the process is gone, so that whoever looks next does not take it for alive."""
 
     def put(self, local: Path, remote: str) -> None:
         """Copy a file to the node."""

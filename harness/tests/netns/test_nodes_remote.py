@@ -112,6 +112,16 @@ def test_starting_what_does_not_exist_fails_at_once(remote: FabricRemote) -> Non
         remote.start("nothing", ["/no/such/program"])
 
 
+def test_a_killed_process_is_gone_when_the_call_returns(remote: FabricRemote) -> None:
+    hold = "held = bytearray(300 << 20); held[::4096] = bytes(len(held[::4096])); import signal; signal.pause()"
+    for _ in range(5):
+        process = remote.start("large", ["python3", "-c", hold])
+        wait = f"until [ $(awk '/VmRSS/ {{print $2}}' /proc/{process.pid}/status) -gt 300000 ]; do sleep 0.02; done"
+        remote.run(["sh", "-c", wait], timeout_s=20)
+        assert remote.signal(process.pid, "KILL")
+        assert remote.run(["kill", "-0", str(process.pid)], check=False).exit_code != 0
+
+
 def test_an_unknown_signal_is_the_callers_mistake(remote: FabricRemote) -> None:
     with pytest.raises(ValueError, match="NOPE"):
         remote.signal(1, "NOPE")
