@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from harness.model.base import Value
-from harness.model.verdict import Verdict
 
 
 class Finding(Value):
@@ -15,11 +14,6 @@ class Finding(Value):
     path: str
     site: str = ""
     problem: str
-
-
-def verdict_of(findings: Iterable[Finding]) -> Verdict:
-    """FAIL when there is any."""
-    return Verdict.FAIL if any(True for _ in findings) else Verdict.PASS
 
 
 def summary(findings: Sequence[Finding], limit: int = 12) -> str:

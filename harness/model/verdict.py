@@ -1,8 +1,7 @@
-"""PASS, FAIL, INVALID and how they merge."""
+"""PASS, FAIL and INVALID."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from enum import StrEnum
 
 
@@ -12,12 +11,3 @@ class Verdict(StrEnum):
     PASS = "PASS"
     FAIL = "FAIL"
     INVALID = "INVALID"
-
-    @staticmethod
-    def merge(verdicts: Iterable[Verdict]) -> Verdict:
-        """The worst one: INVALID over FAIL over PASS; PASS when there are none."""
-        found = set(verdicts)
-        for verdict in (Verdict.INVALID, Verdict.FAIL):
-            if verdict in found:
-                return verdict
-        return Verdict.PASS

@@ -16,7 +16,6 @@ from harness.model.topology import Topology
 LAB_ID_PATTERN = r"^[a-z0-9]{1,6}$"
 LAB_SLOTS = 64
 MAX_SITES = 127
-BENCHMARK_RANGE = IPv4Network("198.18.0.0/15")
 WAN_RANGE = IPv4Network("198.18.0.0/16")
 MANAGEMENT_RANGE = IPv4Network("198.19.0.0/16")
 WAN_INTERFACE = "wan0"

@@ -3,38 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
 
 Vector = tuple[tuple[str, int], ...]
 """Sorted (site, counter) pairs, counters above zero; the empty vector has seen nothing."""
-
-EMPTY: Vector = ()
-
-
-class Order(Enum):
-    """How one vector stands to another."""
-
-    EQUAL = "equal"
-    BEFORE = "before"
-    AFTER = "after"
-    CONCURRENT = "concurrent"
 
 
 def vector(counters: Mapping[str, int]) -> Vector:
     """The canonical form of a site-to-counter mapping."""
     return tuple(sorted((site, count) for site, count in counters.items() if count > 0))
-
-
-def compare(left: Vector, right: Vector) -> Order:
-    """How ``left`` stands to ``right``."""
-    if left == right:
-        return Order.EQUAL
-    ours, theirs = dict(left), dict(right)
-    ahead = any(count > theirs.get(site, 0) for site, count in left)
-    behind = any(count > ours.get(site, 0) for site, count in right)
-    if ahead and behind:
-        return Order.CONCURRENT
-    return Order.AFTER if ahead else Order.BEFORE
 
 
 def join(left: Vector, right: Vector) -> Vector:
