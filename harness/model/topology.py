@@ -10,23 +10,50 @@ from harness.model.base import Value
 from harness.model.impairment import Impairment
 
 
+class Nat(Value):
+    """Network address translation at a site's edge: its nodes reach out, and nobody reaches in unasked.
+
+    ``symmetric``: each destination sees another port; otherwise a node keeps one port towards all, its own if it is
+    free. A mapping is forgotten after its timeout, in seconds without a packet.
+    """
+
+    kind: Literal["port-preserving", "symmetric"] = "port-preserving"
+    udp_timeout_s: int = Field(default=30, gt=0)
+    udp_stream_timeout_s: int = Field(default=120, gt=0)
+    tcp_timeout_s: int = Field(default=7440, gt=0)
+
+
 class Site(Value):
-    """A place on the WAN. ``access`` names the profile of its access line, already part of its links' impairments."""
+    """A place on the WAN. ``access`` names the profile of its access line, already part of its links' impairments.
+
+    A site has one node, named like the site, and one more ``SITE.NAME`` for each of ``more_nodes``, on the same LAN.
+    """
 
     name: str
     title: str = ""
     kind: Literal["data-centre", "mobile", "office"] = "data-centre"
     access: str | None = None
+    more_nodes: tuple[str, ...] = ()
+    nat: Nat | None = None
+
+    @property
+    def node_names(self) -> tuple[str, ...]:
+        """All its nodes, the first one named like the site."""
+        return (self.name, *(f"{self.name}.{node}" for node in self.more_nodes))
 
 
 class Link(Value):
-    """The directed path from one site to another. ``source_note`` says where its numbers come from."""
+    """The directed path from one site to another. ``source_note`` says where its numbers come from.
+
+    ``mtu`` is the largest IP packet on this link where it is smaller than the topology's.
+    """
 
     source: str
     destination: str
     impairment: Impairment
     profile: str | None = None
     source_note: str = ""
+    mtu: int | None = Field(default=None, ge=576, le=9000)
 
     @property
     def name(self) -> str:
@@ -47,6 +74,27 @@ class Outage(Value):
     every_s: float | None = Field(default=None, gt=0)
 
 
+class CrossTraffic(Value):
+    """Load beside the system under test, from one site to another, from ``start_s`` on (of the timeline's clock).
+
+    ``constant`` and ``poisson`` are UDP at ``rate_bps`` on average, ``on-off`` alternates between ``rate_bps`` for
+    ``on_s`` and silence for ``off_s``; ``tcp`` is ``flows`` bulk transfers with this congestion control, capped at
+    ``rate_bps`` together when that is set. ``duration_s`` None: until the end.
+    """
+
+    source: str
+    destination: str
+    pattern: Literal["constant", "poisson", "on-off", "tcp"]
+    rate_bps: int | None = Field(default=None, gt=0)
+    packet_bytes: int = Field(default=1200, ge=64, le=9000)
+    on_s: float = Field(default=1.0, gt=0)
+    off_s: float = Field(default=1.0, gt=0)
+    flows: int = Field(default=1, ge=1, le=64)
+    congestion_control: str = "cubic"
+    start_s: float = Field(default=0.0, ge=0)
+    duration_s: float | None = Field(default=None, gt=0)
+
+
 class Topology(Value):
     """A WAN: its sites in file order, one link for each ordered pair of sites, and its timeline."""
 
@@ -57,6 +105,7 @@ class Topology(Value):
     sites: tuple[Site, ...]
     links: tuple[Link, ...]
     timeline: tuple[Outage, ...] = ()
+    cross_traffic: tuple[CrossTraffic, ...] = ()
 
     @property
     def site_names(self) -> tuple[str, ...]:

@@ -109,7 +109,7 @@ def variance_inflation(impairment: Impairment) -> float:
     loss = impairment.loss
     if impairment.blocked or not isinstance(loss, GilbertElliottLoss):
         return 1.0
-    mean, memory = loss.mean, loss.correlation
+    mean, memory = loss.mean, loss.memory
     if not 0 < mean < 1 or memory >= 1:
         return 1.0
     bad = loss.bad_share
