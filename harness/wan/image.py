@@ -18,21 +18,21 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
-from platformdirs import user_cache_path
-
 from harness.errors import CoreError
+from harness.wan.cache import cache_directory
+from harness.wan.native_program import COMPILER, PACKAGES, compiled, source_of
 
 SUITE = "trixie"
 KERNEL_PACKAGE = "linux-image-cloud-amd64"
+AGENT = "guest/agent.c"
 MODULES = ("virtio_net", "sch_htb", "sch_netem", "cls_u32", "veth")
 NEEDED_PROGRAMS = {
     "mmdebstrap": "mmdebstrap",
     "depmod": "kmod",
     "modprobe": "kmod",
-    "gcc": "gcc libc6-dev",
+    COMPILER: PACKAGES,
 }
 RECIPE_VERSION = 2
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -54,11 +54,6 @@ class ImagePaths:
     def directory(self) -> Path:
         """Where the image's files are."""
         return self.kernel.parent
-
-
-def cache_directory() -> Path:
-    """Where images and proven facts about this host are kept."""
-    return user_cache_path("longhaul")
 
 
 def find_image() -> ImagePaths | None:
@@ -105,12 +100,8 @@ def _load(directory: Path) -> ImagePaths | None:
     return ImagePaths(directory / "kernel", directory / "initramfs.cpio", release.read_text().strip(), directory.name)
 
 
-def _agent_source() -> bytes:
-    return (resources.files("harness.wan") / "guest" / "agent.c").read_bytes()
-
-
 def _recipe_key() -> str:
-    recipe = hashlib.sha256(_agent_source())
+    recipe = hashlib.sha256(source_of(AGENT))
     recipe.update(repr((RECIPE_VERSION, SUITE, KERNEL_PACKAGE, MODULES)).encode())
     return recipe.hexdigest()[:16]
 
@@ -143,7 +134,7 @@ def _build(scratch: Path, tell: Progress) -> None:
     tell(f"unpacking linux {release}")
     (image / "kernel").write_bytes(_fastest_kernel((tree / f"boot/vmlinuz-{release}").read_bytes()))
     tell("compiling the guest's agent")
-    agent = _compile_agent(scratch)
+    agent = compiled(AGENT).read_bytes()
     tell("packing the initial file system")
     (image / "initramfs.cpio").write_bytes(_initramfs(agent, _modules(tree, release)))
     # Written last: an image without it is not used.
@@ -207,19 +198,6 @@ def _fastest_kernel(bzimage: bytes) -> bytes:
     # The last four bytes are the unpacked size, which zstd would take for garbage.
     done = subprocess.run(["zstd", "-dc"], input=payload[:-4], capture_output=True, check=True, timeout=60)
     return done.stdout
-
-
-def _compile_agent(scratch: Path) -> bytes:
-    source, program = scratch / "agent.c", scratch / "agent"
-    source.write_bytes(_agent_source())
-    done = subprocess.run(
-        ["gcc", "-static", "-O2", "-s", "-o", str(program), str(source)], capture_output=True, text=True, timeout=120
-    )
-    if done.returncode != 0:
-        raise CoreError(
-            f"the guest's agent does not compile:\n{done.stderr.strip()}", hint="apt-get install gcc libc6-dev"
-        )
-    return program.read_bytes()
 
 
 def _modules(tree: Path, release: str) -> dict[str, bytes]:

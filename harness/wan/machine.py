@@ -24,8 +24,9 @@ from typing import Literal
 
 from harness.errors import CoreError, ShapingError
 from harness.model.resource import Recorder, Resource
+from harness.wan.cache import cache_directory
 from harness.wan.guest_transport import CONTROL_PORTS, GuestTransport, control_socket
-from harness.wan.image import ImagePaths, cache_directory
+from harness.wan.image import ImagePaths
 
 CORES_DIRECTORY = Path(os.environ.get("LONGHAUL_CORES_DIRECTORY", "/run/longhaul/cores"))
 QEMU = "qemu-system-x86_64"
