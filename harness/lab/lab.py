@@ -16,10 +16,13 @@ from harness.lab.links import (
     LinkKey,
     LinkState,
     LoggedChange,
+    Overlay,
     with_base,
     with_holder,
+    with_overlay,
     with_state,
     without_holder,
+    without_overlay,
 )
 from harness.lab.state import LabPaths, read_state, resolve_state_root
 from harness.lab.teardown import take_down
@@ -35,7 +38,7 @@ class Lab:
     """Sites on a WAN, up and running. Make one with ``up`` or ``open``. Its methods may be called from any thread.
 
     ``epoch_s`` is the monotonic time from which the times of WAN changes count; a run sets it to its own beginning.
-    ``on_change`` is called with every change that this object makes.
+    ``on_change`` is called with every durable change that this object makes.
     Once broken, a lab stays broken: everything but ``down`` raises LabError.
     """
 
@@ -148,12 +151,45 @@ class Lab:
         """Undo ``hold``; links that ``holder`` does not hold are left alone."""
         return self._apply({link: without_holder(holder) for link in links}, reason, planned_s)
 
+    def overlay(
+        self,
+        links: Mapping[LinkKey, Mapping[str, object]],
+        holder: str,
+        reason: str,
+        planned_s: float | None = None,
+        durable: bool = True,
+    ) -> list[WanChange]:
+        """Replace fields of each link's impairment in the name of ``holder``, until ``lift``.
+
+        Several holders' overlays lie in the order in which they were first laid, the last on top; a holder has one at a
+        link, and laying it again replaces it where it lies. Not ``durable`` is for changes that come many times a
+        second: they are in force and known to other processes, but neither in ``changes()`` nor told to ``on_change``.
+        Raises InputError for a field that Impairment lacks.
+        """
+        steps = {link: with_overlay(Overlay.of(holder, fields)) for link, fields in links.items()}
+        return self._apply(steps, reason, planned_s, durable)
+
+    def lift(
+        self,
+        links: Iterable[LinkKey],
+        holder: str,
+        reason: str,
+        planned_s: float | None = None,
+        durable: bool = True,
+    ) -> list[WanChange]:
+        """Undo ``overlay``; links that ``holder`` has nothing on are left alone."""
+        return self._apply({link: without_overlay(holder) for link in links}, reason, planned_s, durable)
+
     def restore(self, reason: str = "restored to the topology") -> list[WanChange]:
-        """Set every link back to what the topology says, and end every hold."""
+        """Set every link back to what the topology says, and end every overlay and hold."""
         return self._apply({link: with_state(state) for link, state in self._links.initial.items()}, reason)
 
+    def link_states(self) -> Mapping[LinkKey, LinkState]:
+        """Every link: its base, what lies over it, and who cuts it off."""
+        return self._links.states()
+
     def changes(self) -> tuple[LoggedChange, ...]:
-        """Every change since the lab came up, by whichever process."""
+        """Every durable change since the lab came up, by whichever process."""
         return self._links.history()
 
     def read_back(self) -> Mapping[LinkKey, Impairment]:
@@ -189,59 +225,67 @@ class Lab:
         return take_down(self.paths)
 
     def _state(self, source: str, destination: str) -> LinkState:
-        states = self._links.states()
-        self._must_exist(states, (source, destination))
-        return states[source, destination]
+        state = self._links.state((source, destination))
+        if state is None:
+            raise self._no_link((source, destination))
+        return state
 
-    def _must_exist(self, states: Mapping[LinkKey, LinkState], link: LinkKey) -> None:
-        if link not in states:
-            raise InputError(
-                f"there is no link {link[0]}>{link[1]}", hint=f"Sites: {', '.join(self.topology.site_names)}."
-            )
+    def _no_link(self, link: LinkKey) -> InputError:
+        return InputError(
+            f"there is no link {link[0]}>{link[1]}", hint=f"Sites: {', '.join(self.topology.site_names)}."
+        )
 
     def _apply(
         self,
         steps: Mapping[LinkKey, Callable[[LinkState], LinkState]],
         reason: str,
         planned_s: float | None = None,
+        durable: bool = True,
     ) -> list[WanChange]:
         self._must_be_whole()
         with self._links.exclusive() as states:
             for link in steps:
-                self._must_exist(states, link)
-            after = {link: step(states[link]) for link, step in steps.items()}
-            changed = {link: state for link, state in after.items() if state != states[link]}
-            shaped = [
-                (*link, state.in_force) for link, state in changed.items() if state.in_force != states[link].in_force
-            ]
-            if shaped:
-                self._shape(shaped)
-            at_s = time.monotonic()
-            self._links.append(
-                LoggedChange(
-                    source=link[0],
-                    destination=link[1],
-                    at_s=at_s,
-                    planned_s=None if planned_s is None else self.epoch_s + planned_s,
-                    reason=reason,
-                    before=states[link],
-                    after=state,
-                )
+                if link not in states:
+                    raise self._no_link(link)
+            before = {link: states[link] for link in steps}
+            after = {link: step(before[link]) for link, step in steps.items()}
+            changed = {link: state for link, state in after.items() if state != before[link]}
+            shaped = {
+                link: (before[link].in_force, state.in_force)
                 for link, state in changed.items()
-            )
+                if state.in_force != before[link].in_force
+            }
+            if shaped:
+                self._shape([(*link, now) for link, (_, now) in shaped.items()])
+            at_s = time.monotonic()
+            if durable:
+                self._links.append(
+                    LoggedChange(
+                        source=link[0],
+                        destination=link[1],
+                        at_s=at_s,
+                        planned_s=None if planned_s is None else self.epoch_s + planned_s,
+                        reason=reason,
+                        before=before[link],
+                        after=state,
+                    )
+                    for link, state in changed.items()
+                )
+            elif changed:
+                self._links.set_live(changed)
         made = [
             WanChange(
                 source=source,
                 destination=destination,
                 planned_s=planned_s,
                 actual_s=at_s - self.epoch_s,
-                before=states[source, destination].in_force,
-                after=impairment,
+                before=was,
+                after=now,
                 reason=reason,
             )
-            for source, destination, impairment in shaped
+            for (source, destination), (was, now) in shaped.items()
         ]
-        if self.on_change is not None:
+        if durable and self.on_change is not None:
             for change in made:
                 self.on_change(change)
         return made
