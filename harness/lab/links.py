@@ -5,8 +5,8 @@ ramp, a handover), and holders that cut it off (an outage, a partition). In forc
 which the overlays were first laid, as a black hole while anyone holds it: faults that overlap come apart in any order.
 
 Durable changes are lines of ``changes.jsonl``. Others, of which a played trace makes dozens a second, replace the file
-``changes.live`` beside it, whose size is that of the links they move: a turn, and the log's size then; a line of the log
-beyond that size is newer.
+``changes.live`` beside it, whose size is that of the links they move: a turn, and the log's size then; a line beyond
+that size is newer.
 """
 
 from __future__ import annotations

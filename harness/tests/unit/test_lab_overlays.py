@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import InputError
@@ -99,6 +99,7 @@ def play(book: LinkBook, after: LinkState) -> None:
         book.set_live({LINK: after})
 
 
+@settings(deadline=None)  # it syncs files
 @given(st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(0, 99)), max_size=12))
 def test_two_processes_agree_whatever_is_durable(
     tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[bool, bool, int]]
