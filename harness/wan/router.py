@@ -1,12 +1,11 @@
 """The WAN core as a router: everything that both placements share, against a kernel and a way to cable the sites.
 
 Refuses to know where that kernel runs: cabling (how a site's namespace gets its ``wan0`` and the core its port) and the
-core's end of life belong to the placements.
+core's end of life belong to the placements. What happens to packets on its ports is the QdiscTree's.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Literal, Protocol
@@ -15,36 +14,15 @@ from harness.errors import ShapingError
 from harness.model.impairment import Impairment
 from harness.model.measurement import LinkCounters
 from harness.plan.addressing import WAN_INTERFACE, WAN_RANGE, LabPlan, SitePlan
-from harness.plan.shaping import (
-    BLOCKED,
-    CLASS_RATE_BPS,
-    DEFAULT_CLASS,
-    MAX_CORE_DELAY_US,
-    ROOT_HANDLE,
-    ROUTER_CLASS,
-    U32_MAX,
-    LinkHandles,
-    LinkShape,
-    NetemSettings,
-    read_link,
-    router_match,
-    shape_link,
-    source_match,
-)
-from harness.wan import netem
+from harness.plan.shaping import BLOCKED, MAX_CORE_DELAY_US
 from harness.wan.calibration import CALIBRATION, one_way_delay_us
 from harness.wan.kernel import Kernel
 from harness.wan.local_transport import LocalTransport
 from harness.wan.offloads import switch_off
+from harness.wan.qdisc_tree import QdiscTree
 
-_ETH_P_IP = 0x0800
-_TC_H_ROOT = 0xFFFFFFFF
-_HTB_QUANTUM = 60_000
-_HTB_BURST = 1 << 20
 _IFF_UP = 1
 _NUD_PERMANENT = 0x80
-_DROP_ALL = NetemSettings(limit=1, loss=U32_MAX)
-_DEFAULT_DROP_HANDLE = 0x0002_0000
 
 
 class Cabling(Protocol):
@@ -78,16 +56,16 @@ class RouterCore:
         self.detail = cabling.detail
         self._cabling = cabling
         self._seed = seed
-        self._generation = 0
         self._plan: LabPlan | None = None
         self._netns: dict[int, str] = {}
         self._port: dict[int, int] = {}
-        self._core_delay_us = 0
+        self._tree: QdiscTree | None = None
         if state is not None and state["plan"] is not None:
-            self._take_off(state["core_delay_us"])
             self._plan = LabPlan.model_validate(state["plan"])
             self._netns = {int(index): name for index, name in state["netns"].items()}
             self._port = {int(index): number for index, number in state["ports"].items()}
+            self._tree = QdiscTree(kernel, self._plan, self._port, seed)
+            self._take_off(self._tree, state["core_delay_us"])
 
     def attach(self, plan: LabPlan, netns_of_site: Mapping[str, str]) -> None:
         """See WanCore. Every link starts blocked until it is shaped."""
@@ -97,65 +75,22 @@ class RouterCore:
         self._configure_core(plan)
         for site in plan.sites:
             _configure_site(site, self._netns[site.index], plan.topology.mtu)
-        self._build_qdiscs(plan)
+        self._tree = QdiscTree(self._kernel, plan, self._port, self._seed)
+        self._tree.build()
         if len(plan.sites) > 1:
-            self._take_off(self._calibrate(plan))
+            self._take_off(self._tree, self._calibrate(plan, self._tree))
 
     def shape(self, changes: Sequence[tuple[str, str, Impairment]]) -> None:
         """See WanCore."""
-        plan = self._attached()
-        self._generation += 1
-        wanted: list[tuple[int, int, NetemSettings, int | None, str]] = []
-        with self._kernel.batch() as batch:
-            for source, destination, impairment in changes:
-                port, handles = self._locate(plan, source, destination)
-                name = f"{source}>{destination}"
-                try:
-                    shape = shape_link(impairment, plan.topology.mtu, self._core_delay_us)
-                except ValueError as error:
-                    raise ShapingError(f"{name}: {error}") from error
-                for handle, parent, settings, stage in _stages(handles, shape):
-                    seed = self._link_seed(name, stage)
-                    batch.tc("change", "netem", port, handle=handle, parent=parent, settings=settings, seed=seed)
-                    wanted.append((port, handle, settings, seed, f"{name}, {stage}"))
-        self._verify(wanted)
+        self._attached().change(changes)
 
     def read_back(self) -> Mapping[tuple[str, str], Impairment]:
         """See WanCore."""
-        plan = self._attached()
-        found = self._qdiscs()
-        result = {}
-        for link in plan.topology.links:
-            port, handles = self._locate(plan, link.source, link.destination)
-            shape = LinkShape(
-                propagation=_settings(found, port, handles.propagation),
-                bottleneck=_settings(found, port, handles.bottleneck),
-            )
-            result[link.source, link.destination] = read_link(shape, plan.topology.mtu, self._core_delay_us)
-        return result
+        return self._attached().read_back()
 
     def counters(self) -> tuple[LinkCounters, ...]:
         """See WanCore."""
-        plan = self._attached()
-        found = self._qdiscs()
-        result = []
-        for link in plan.topology.links:
-            port, handles = self._locate(plan, link.source, link.destination)
-            first = _statistics(found, port, handles.propagation)
-            second = _statistics(found, port, handles.bottleneck)
-            result.append(
-                LinkCounters(
-                    source=link.source,
-                    destination=link.destination,
-                    packets=second["packets"],
-                    bytes=second["bytes"],
-                    # A packet that the bottleneck drops is counted by its parent as well.
-                    dropped_loss=max(0, first["drops"] - second["drops"]),
-                    dropped_queue=second["drops"],
-                    backlog_packets=first["qlen"],
-                )
-            )
-        return tuple(result)
+        return self._attached().counters()
 
     def state(self) -> dict[str, Any]:
         """See WanCore."""
@@ -163,7 +98,7 @@ class RouterCore:
             **self._cabling.state(),
             "placement": self.placement,
             "seed": self._seed,
-            "core_delay_us": self._core_delay_us,
+            "core_delay_us": 0 if self._tree is None else self._tree.core_delay_us,
             "plan": None if self._plan is None else self._plan.model_dump(mode="json"),
             "netns": {str(index): name for index, name in self._netns.items()},
             "ports": {str(index): number for index, number in self._port.items()},
@@ -174,7 +109,7 @@ class RouterCore:
         try:
             self._cabling.release(self._netns, self._kernel, list(self._port.values()))
         finally:
-            self._plan = None
+            self._plan = self._tree = None
             self._netns, self._port = {}, {}
             self.close()
 
@@ -182,36 +117,25 @@ class RouterCore:
         """See WanCore."""
         self._kernel.close()
 
-    def _calibrate(self, plan: LabPlan) -> int:
+    def _calibrate(self, plan: LabPlan, tree: QdiscTree) -> int:
         """What this core adds to a known delay, in microseconds; the two links that it uses are blocked again."""
         one, other = plan.sites[:2]
         links = [(one.site, other.site), (other.site, one.site)]
-        self._core_delay_us = 0
-        self.shape([(source, destination, CALIBRATION) for source, destination in links])
+        tree.change([(source, destination, CALIBRATION) for source, destination in links])
         measured = one_way_delay_us(
             (self._netns[one.index], str(one.wan_address)), (self._netns[other.index], str(other.wan_address))
         )
-        self.shape([(source, destination, BLOCKED) for source, destination in links])
+        tree.change([(source, destination, BLOCKED) for source, destination in links])
         return max(0, min(MAX_CORE_DELAY_US, round(measured - CALIBRATION.delay_us)))
 
-    def _take_off(self, core_delay_us: int) -> None:
-        self._core_delay_us = core_delay_us
+    def _take_off(self, tree: QdiscTree, core_delay_us: int) -> None:
+        tree.core_delay_us = core_delay_us
         self.detail = f"{self._cabling.detail}, own forwarding delay of {core_delay_us} µs taken off"
 
-    def _attached(self) -> LabPlan:
-        if self._plan is None:
+    def _attached(self) -> QdiscTree:
+        if self._tree is None:
             raise ShapingError("the WAN core has no lab attached")
-        return self._plan
-
-    def _locate(self, plan: LabPlan, source: str, destination: str) -> tuple[int, LinkHandles]:
-        """The core's interface towards ``destination``, and where ``source`` is on it."""
-        try:
-            if source == destination:
-                raise KeyError(destination)
-            return self._port[plan.site(destination).index], LinkHandles(index=plan.site(source).index)
-        except KeyError:
-            known = ", ".join(plan.topology.site_names)
-            raise ShapingError(f"there is no link {source}>{destination}", hint=f"the sites are {known}") from None
+        return self._tree
 
     def _configure_core(self, plan: LabPlan) -> None:
         mtu = plan.topology.mtu
@@ -234,76 +158,6 @@ class RouterCore:
             self._kernel,
             [(port_name(s.index), s.gateway_mac, mtu, str(s.wan_address), s.wan_mac) for s in plan.sites],
         )
-
-    def _build_qdiscs(self, plan: LabPlan) -> None:
-        """HTB with one class for each source on every port; every link blocked."""
-        closed = shape_link(BLOCKED, plan.topology.mtu)
-        with self._kernel.batch() as batch:
-            for destination in plan.sites:
-                port = self._port[destination.index]
-                batch.tc("add", "htb", port, handle=ROOT_HANDLE, parent=_TC_H_ROOT, default=DEFAULT_CLASS - ROOT_HANDLE)
-                _add_class(batch, port, DEFAULT_CLASS)
-                batch.tc("add", "netem", port, handle=_DEFAULT_DROP_HANDLE, parent=DEFAULT_CLASS, settings=_DROP_ALL)
-                _add_class(batch, port, ROUTER_CLASS)
-                _add_filter(batch, port, router_match(destination.wan_gateway), ROUTER_CLASS)
-                for source in plan.sites:
-                    if source is destination:
-                        continue
-                    handles = LinkHandles(index=source.index)
-                    _add_class(batch, port, handles.class_id)
-                    for handle, parent, settings, _ in _stages(handles, closed):
-                        batch.tc("add", "netem", port, handle=handle, parent=parent, settings=settings)
-                    _add_filter(batch, port, source_match(source.wan_network), handles.class_id)
-
-    def _verify(self, wanted: Sequence[tuple[int, int, NetemSettings, int | None, str]]) -> None:
-        found = self._kernel.qdiscs_by_handle([(port, handle) for port, handle, *_ in wanted])
-        for (_, handle, settings, seed, name), qdisc in zip(wanted, found, strict=True):
-            if qdisc["handle"] != handle:
-                raise ShapingError(f"{name}: the kernel returned another qdisc")
-            options = qdisc.get_attr("TCA_OPTIONS")
-            got = _decoded(options, name)
-            if got != settings:
-                raise ShapingError(f"{name}: asked the kernel for {settings!r}, it has {got!r}")
-            kept = netem.seed_of(options)
-            if seed is not None and kept is not None and kept != seed:
-                raise ShapingError(f"{name}: the kernel did not keep the seed")
-
-    def _link_seed(self, link: str, stage: str) -> int | None:
-        """A seed of its own for each stage of each link and each change, all from the run's."""
-        if self._seed is None:
-            return None
-        text = f"{self._seed}/{link}/{stage}/{self._generation}"
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
-
-    def _qdiscs(self) -> dict[tuple[int, int], Any]:
-        return {(qdisc["index"], qdisc["handle"]): qdisc for qdisc in self._kernel.qdiscs()}
-
-
-def _stages(handles: LinkHandles, shape: LinkShape) -> Iterable[tuple[int, int, NetemSettings, str]]:
-    """Handle, parent, settings and name of both stages, the parent first."""
-    return (
-        (handles.propagation, handles.class_id, shape.propagation, "propagation"),
-        (handles.bottleneck, handles.bottleneck_parent, shape.bottleneck, "bottleneck"),
-    )
-
-
-def _add_class(batch: Any, port: int, class_id: int) -> None:
-    batch.tc(
-        "add-class",
-        "htb",
-        port,
-        class_id,
-        parent=ROOT_HANDLE,
-        rate=f"{CLASS_RATE_BPS}bit",
-        ceil=f"{CLASS_RATE_BPS}bit",
-        burst=_HTB_BURST,
-        cburst=_HTB_BURST,
-        quantum=_HTB_QUANTUM,
-    )
-
-
-def _add_filter(batch: Any, port: int, key: str, class_id: int) -> None:
-    batch.tc("add-filter", "u32", port, parent=ROOT_HANDLE, prio=1, protocol=_ETH_P_IP, target=class_id, keys=[key])
 
 
 def _configure_site(site: SitePlan, netns: str, mtu: int) -> None:
@@ -336,26 +190,3 @@ def _verify_interfaces(kernel: Kernel, wanted: Iterable[tuple[str, str, int, str
             for entry in kernel.neighbours(link["index"])
         ):
             raise ShapingError(f"{name}: the permanent neighbour {neighbour} is missing")
-
-
-def _settings(found: Mapping[tuple[int, int], Any], port: int, handle: int) -> NetemSettings:
-    return _decoded(_qdisc(found, port, handle).get_attr("TCA_OPTIONS"), f"qdisc {handle >> 16:x}:")
-
-
-def _decoded(options: Any, name: str) -> NetemSettings:
-    try:
-        return netem.decode(options)
-    except ValueError as error:
-        raise ShapingError(f"{name}: {error}") from error
-
-
-def _statistics(found: Mapping[tuple[int, int], Any], port: int, handle: int) -> dict[str, int]:
-    statistics = _qdisc(found, port, handle).get_attr("TCA_STATS2")
-    return {**statistics.get_attr("TCA_STATS_BASIC"), **statistics.get_attr("TCA_STATS_QUEUE")}
-
-
-def _qdisc(found: Mapping[tuple[int, int], Any], port: int, handle: int) -> Any:
-    try:
-        return found[port, handle]
-    except KeyError:
-        raise ShapingError(f"the core has lost qdisc {handle >> 16:x}: of interface {port}") from None
