@@ -15,7 +15,7 @@ import stat
 import struct
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,11 +73,11 @@ def ensure_image(progress: Progress | None = None, *, rebuild: bool = False) -> 
     key = _recipe_key()
     parent = cache_directory() / "wan-core"
     parent.mkdir(parents=True, exist_ok=True)
-    with _locked(parent / f"{key}.lock", tell):
+    with build_lock(parent / f"{key}.lock", tell):
         found = _load(parent / key)
         if found is not None and not rebuild:
             return found
-        _require_programs()
+        require_programs()
         with tempfile.TemporaryDirectory(prefix=f".{key}-", dir=parent) as scratch:
             _build(Path(scratch), tell)
             if rebuild:
@@ -106,7 +106,8 @@ def _recipe_key() -> str:
     return recipe.hexdigest()[:16]
 
 
-def _require_programs() -> None:
+def require_programs() -> None:
+    """Raise CoreError when this host lacks what builds an image."""
     missing = sorted({package for name, package in NEEDED_PROGRAMS.items() if shutil.which(name) is None})
     if missing:
         packages = " ".join(missing)
@@ -114,7 +115,8 @@ def _require_programs() -> None:
 
 
 @contextmanager
-def _locked(path: Path, tell: Progress) -> Iterator[None]:
+def build_lock(path: Path, tell: Progress) -> Iterator[None]:
+    """Alone with a build: another of the same waits until this one is done."""
     with path.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -129,21 +131,21 @@ def _build(scratch: Path, tell: Progress) -> None:
     image.mkdir()
     tree.mkdir()
     tell(f"fetching {KERNEL_PACKAGE} of Debian {SUITE}")
-    _extract(tree)
+    extract_kernel(tree, KERNEL_PACKAGE)
     release = next((tree / "usr/lib/modules").iterdir()).name
     tell(f"unpacking linux {release}")
-    (image / "kernel").write_bytes(_fastest_kernel((tree / f"boot/vmlinuz-{release}").read_bytes()))
+    (image / "kernel").write_bytes(fastest_kernel((tree / f"boot/vmlinuz-{release}").read_bytes()))
     tell("compiling the guest's agent")
     agent = compiled(AGENT).read_bytes()
     tell("packing the initial file system")
-    (image / "initramfs.cpio").write_bytes(_initramfs(agent, _modules(tree, release)))
+    (image / "initramfs.cpio").write_bytes(initial_file_system(agent, modules_of(tree, release, MODULES)))
     # Written last: an image without it is not used.
     (image / "release").write_text(f"{release}\n")
 
 
-def _extract(tree: Path) -> None:
-    """Unpack the kernel package, without running its scripts."""
-    command = ["mmdebstrap", "--variant=extract", f"--include={KERNEL_PACKAGE}", "--format=tar", SUITE, "-"]
+def extract_kernel(tree: Path, package: str) -> None:
+    """Unpack a kernel package of ``SUITE`` into ``tree``, without running its scripts. Raises CoreError."""
+    command = ["mmdebstrap", "--variant=extract", f"--include={package}", "--format=tar", SUITE, "-"]
     failed = ""
     for sources in ([], _host_mirror()):
         if sources is None:
@@ -164,7 +166,7 @@ def _extract(tree: Path) -> None:
         failed = done.stderr.decode(errors="replace").strip()
     tail = "\n".join(failed.splitlines()[-5:])
     raise CoreError(
-        f"could not fetch {KERNEL_PACKAGE} of Debian {SUITE} with mmdebstrap:\n{tail}",
+        f"could not fetch {package} of Debian {SUITE} with mmdebstrap:\n{tail}",
         hint="check that this machine reaches a Debian mirror (apt-get update), then try again",
     )
 
@@ -184,7 +186,7 @@ def _host_mirror() -> list[str] | None:
     return None
 
 
-def _fastest_kernel(bzimage: bytes) -> bytes:
+def fastest_kernel(bzimage: bytes) -> bytes:
     """The ELF file inside a zstd bzImage: it boots by PVH, and the emulated CPU need not unpack it at every boot.
 
     Without the zstd program, or with another compression, the bzImage itself: it boots too, half a second slower.
@@ -200,12 +202,12 @@ def _fastest_kernel(bzimage: bytes) -> bytes:
     return done.stdout
 
 
-def _modules(tree: Path, release: str) -> dict[str, bytes]:
-    """Name to content of every module needed, each after those that it depends on."""
+def modules_of(tree: Path, release: str, wanted: Iterable[str]) -> dict[str, bytes]:
+    """Name to content of every module wanted, each after those that it depends on."""
     base = ["-b", str(tree / "usr"), release]
     subprocess.run(["depmod", *base], check=True, capture_output=True, timeout=60)
     found: dict[str, bytes] = {}
-    for module in MODULES:
+    for module in wanted:
         shown = subprocess.run(
             ["modprobe", "-d", str(tree / "usr"), "-S", release, "--show-depends", module],
             capture_output=True,
@@ -222,7 +224,8 @@ def _modules(tree: Path, release: str) -> dict[str, bytes]:
     return found
 
 
-def _initramfs(agent: bytes, modules: dict[str, bytes]) -> bytes:
+def initial_file_system(init: bytes, modules: dict[str, bytes]) -> bytes:
+    """A cpio archive with ``init`` as /init, and the modules with /modules/order, the paths to load them by."""
     archive = bytearray()
     archive += _cpio_entry("dev", stat.S_IFDIR | 0o755)
     archive += _cpio_entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1))
@@ -231,7 +234,7 @@ def _initramfs(agent: bytes, modules: dict[str, bytes]) -> bytes:
         archive += _cpio_entry(f"modules/{name}", stat.S_IFREG | 0o644, content)
     order = "".join(f"/modules/{name}\n" for name in modules).encode()
     archive += _cpio_entry("modules/order", stat.S_IFREG | 0o644, order)
-    archive += _cpio_entry("init", stat.S_IFREG | 0o755, agent)
+    archive += _cpio_entry("init", stat.S_IFREG | 0o755, init)
     archive += _cpio_entry("TRAILER!!!", 0)
     return bytes(archive)
 
