@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from harness.cli.lab_choice import JsonOption
+from harness.cli.lint_report import StrictOption, checked_topology
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,6 +62,7 @@ def run(
             help="Use this lab, which is up already, and leave it up; its links go back to its topology.", metavar="ID"
         ),
     ] = None,
+    strict: StrictOption = False,
     as_json: JsonOption = False,
 ) -> int:
     """Build a lab, measure its WAN, run Robot suites against real software on it, write a report, take the lab down.
@@ -88,7 +90,6 @@ def run(
 
     from harness.cli.run_display import RunDisplay, print_summary
     from harness.config.shipped import find_topology
-    from harness.config.topology_file import load_topology
     from harness.errors import InputError
     from harness.lab.signals import termination_as_interrupt
     from harness.report.write import write_report
@@ -102,12 +103,15 @@ def run(
 
     if lab is not None and (topology != DEFAULT_TOPOLOGY or wan != "auto"):
         raise InputError("--lab stands without --topology and --wan: that lab has its own", hint="longhaul status")
-    model = load_topology(find_topology(topology)) if lab is None else _topology_of(lab)
+    if lab is None:
+        model = checked_topology(find_topology(topology), wan, strict=strict, sites=sites)
+    else:
+        model = first_sites(_topology_of(lab), sites)
     if data is not None:
         require_files(Path(data))
     wanted = [tag.strip() for tag in tags.split(",") if tag.strip()]
     request = RunRequest(
-        topology=first_sites(model, sites),
+        topology=model,
         suite=load_suites(find_suites(suites or ()), wanted),
         sut=create_sut(sut),
         seed=secrets.randbelow(2**31) if seed is None else seed,

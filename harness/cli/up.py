@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from harness.cli.lab_choice import JsonOption
+from harness.cli.lint_report import StrictOption, checked_topology
 
 if TYPE_CHECKING:
     from harness.lab.lab import Lab
@@ -29,6 +30,7 @@ def up(
         typer.Option(help="Where the WAN core runs: a namespace of this kernel, or a micro-VM. auto: what works here."),
     ] = "auto",
     seed: Annotated[int | None, typer.Option(help="Fixes the WAN's dice: the same packets are lost again.")] = None,
+    strict: StrictOption = False,
     as_json: JsonOption = False,
 ) -> int:
     """Build a lab: the sites of a topology on a WAN of real netem.
@@ -47,15 +49,14 @@ def up(
     from rich.console import Console
 
     from harness.config.shipped import find_topology
-    from harness.config.topology_file import load_topology
     from harness.errors import InputError
     from harness.lab.lab import Lab
     from harness.lab.signals import termination_as_interrupt
     from harness.plan.addressing import LAB_ID_PATTERN
 
-    model = load_topology(find_topology(topology))
     if lab is not None and not re.fullmatch(LAB_ID_PATTERN, lab):
         raise InputError(f"{lab!r} is no lab id", hint="Use 1 to 6 characters of a-z and 0-9.")
+    model = checked_topology(find_topology(topology), wan, strict=strict)
     console = Console(stderr=True)
     with console.status("building the lab") as status, termination_as_interrupt():
         built = Lab.up(model, lab_id=lab, wan=wan, seed=seed, progress=status.update)

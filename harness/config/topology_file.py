@@ -30,9 +30,12 @@ def parse_topology(data: bytes, path: Path) -> Topology:
 def load_document(path: Path) -> Topology | ProfileDocument:
     """Read and check a topology or a profile, whichever the file is. Raises DocumentError."""
     tree = read_tree(read_file(path), str(path))
-    if isinstance(tree.value, dict) and _KEYS_OF_A_PROFILE & set(tree.value):
-        return profile_of(tree, path)
-    return topology_of(tree, path)
+    return profile_of(tree, path) if is_profile(tree) else topology_of(tree, path)
+
+
+def is_profile(tree: YamlTree) -> bool:
+    """Whether a file is a profile by its keys; anything else is taken for a topology."""
+    return isinstance(tree.value, dict) and bool(_KEYS_OF_A_PROFILE & set(tree.value))
 
 
 def topology_of(tree: YamlTree, path: Path) -> Topology:

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from harness.cli.main import build_app
 from harness.config.shipped import shipped_dir
+from harness.errors import InputError
 
 TOPOLOGIES = shipped_dir("topologies")
 
@@ -61,3 +62,39 @@ def test_graph_writes_a_picture(tmp_path: Path) -> None:
 )
 def test_schema_prints_what_is_shipped(kind: str, file: str) -> None:
     assert call("schema", kind)[1] == (TOPOLOGIES / file).read_text()
+
+
+SHALLOW = """\
+version: 1
+name: shallow
+sites: {a: , b: }
+links:
+  - {between: [a, b], rtt: 300 ms, rate: 100 Mbit/s, buffer: 15 kB}
+"""
+
+
+def test_validate_warns_with_a_place_and_strict_makes_it_an_error(tmp_path: Path) -> None:
+    file = tmp_path / "shallow.yaml"
+    file.write_text(SHALLOW)
+    code, out, err = call("validate", str(file))
+    assert (code, out.startswith("ok")) == (0, True)
+    assert err.startswith(f"{file}:5:60: warning: link a>b, buffer: ")
+    code, out, _ = call("validate", "--strict", str(file))
+    assert (code, out) == (2, "")
+
+
+def test_validate_gives_findings_as_json(tmp_path: Path) -> None:
+    file = tmp_path / "shallow.yaml"
+    file.write_text(SHALLOW)
+    _, out, _ = call("validate", "--json", str(file))
+    [finding] = json.loads(out)["files"][0]["lint"]
+    assert (finding["rule"], finding["severity"], finding["line"]) == ("buffer-below-bdp", "warning", 5)
+    assert finding["instead"].startswith("buffer: ")
+
+
+def test_a_lab_is_not_built_from_what_the_linter_refuses(tmp_path: Path) -> None:
+    file = tmp_path / "shallow.yaml"
+    file.write_text(SHALLOW)
+    for command in (["up", str(file), "--wan", "vm", "--strict"], ["run", "smoke", "-t", str(file), "--strict"]):
+        with pytest.raises(InputError, match=r"(?s)refuses this topology.*:5:60: warning: .*\[buffer-below-bdp\]"):
+            call(*command)
