@@ -27,14 +27,29 @@ from harness.wan.native_program import COMPILER, PACKAGES, compiled, source_of
 SUITE = "trixie"
 KERNEL_PACKAGE = "linux-image-cloud-amd64"
 AGENT = "guest/agent.c"
-MODULES = ("virtio_net", "sch_htb", "sch_netem", "cls_u32", "veth")
+MODULES = (
+    "virtio_net",
+    "veth",
+    "sch_htb",
+    "sch_netem",
+    "sch_tbf",
+    "sch_codel",
+    "sch_fq_codel",
+    "cls_u32",
+    "cls_flow",
+    "cls_flower",
+    "cls_matchall",
+    "act_mirred",
+    "act_gact",
+    "ifb",
+)
 NEEDED_PROGRAMS = {
     "mmdebstrap": "mmdebstrap",
     "depmod": "kmod",
     "modprobe": "kmod",
     COMPILER: PACKAGES,
 }
-RECIPE_VERSION = 2
+RECIPE_VERSION = 3
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _BUILD_DEADLINE_S = 600
 
