@@ -27,6 +27,7 @@ COMMANDS: tuple[str, ...] = (
     "shell",
     "link",
     "measure",
+    "capture",
 )
 """Modules of this package, in the order of ``--help``; each has ``register(app)``."""
 

@@ -36,8 +36,8 @@ class LintFinding(Value):
 
 
 class Capacity(Value):
-    """What a core carries in all with full packets; ``forward_us`` is its own time for one packet, ``source`` says where
-    the figures are from."""
+    """What a core carries in all with full packets; ``forward_us`` is its own time for one packet, ``source``: where
+    its figures are from."""
 
     placement: Literal["netns", "vm"]
     packets_per_s: float
@@ -53,7 +53,7 @@ ASSUMED_CORES: Mapping[str, Capacity] = {
         packets_per_s=90_000,
         bits_per_s=1_000_000_000,
         forward_us=999,
-        max_sites=127,
+        max_sites=128,
         source="measured on an emulated core with offloads off, two quiet cores, Linux 6.12",
     ),
     "netns": Capacity(
@@ -61,7 +61,7 @@ ASSUMED_CORES: Mapping[str, Capacity] = {
         packets_per_s=400_000,
         bits_per_s=4_800_000_000,
         forward_us=30,
-        max_sites=127,
+        max_sites=128,
         source="a cautious own estimate of veth forwarding with offloads off on one core",
     ),
 }

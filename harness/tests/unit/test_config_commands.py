@@ -78,7 +78,7 @@ def test_validate_warns_with_a_place_and_strict_makes_it_an_error(tmp_path: Path
     file.write_text(SHALLOW)
     code, out, err = call("validate", str(file))
     assert (code, out.startswith("ok")) == (0, True)
-    assert err.startswith(f"{file}:5:60: warning: link a>b, buffer: ")
+    assert err.startswith(f"{file}:5:62: warning: link a>b, buffer: ")
     code, out, _ = call("validate", "--strict", str(file))
     assert (code, out) == (2, "")
 
@@ -96,5 +96,5 @@ def test_a_lab_is_not_built_from_what_the_linter_refuses(tmp_path: Path) -> None
     file = tmp_path / "shallow.yaml"
     file.write_text(SHALLOW)
     for command in (["up", str(file), "--wan", "vm", "--strict"], ["run", "smoke", "-t", str(file), "--strict"]):
-        with pytest.raises(InputError, match=r"(?s)refuses this topology.*:5:60: warning: .*\[buffer-below-bdp\]"):
+        with pytest.raises(InputError, match=r"(?s)refuses this topology.*:5:62: warning: .*\[buffer-below-bdp\]"):
             call(*command)
