@@ -1,9 +1,110 @@
-"""What a probe measured on one directed link, beside what was asked for."""
+"""What probes measured on the directed links, beside what was asked for; and what the core counted."""
 
 from __future__ import annotations
 
+from typing import Literal
+
 from harness.model.base import Value
 from harness.model.verdict import Verdict
+
+Depth = Literal["quick", "full"]
+QuantityName = Literal[
+    "one-way delay",
+    "rtt",
+    "jitter",
+    "delay distribution",
+    "loss",
+    "burst",
+    "reordering",
+    "duplication",
+    "corruption",
+    "rate",
+    "buffer",
+]
+Unit = Literal["us", "share", "packets", "distance", "bps", "bytes"]
+
+
+class Quantity(Value):
+    """One property of a directed link: requested against measured, with the 99% interval of what was measured.
+
+    It is INVALID when the whole interval lies further than ``tolerance`` from ``requested``: then the sample cannot be
+    of a link as it was asked for. Without a verdict nothing can be said; ``reason`` says why. A distance is the largest
+    difference of two distribution functions, 0 to 1.
+    """
+
+    name: QuantityName
+    unit: Unit
+    requested: float | None
+    measured: float | None = None
+    low: float | None = None
+    high: float | None = None
+    tolerance: float = 0.0
+    samples: int = 0
+    verdict: Verdict | None
+    method: str
+    reason: str = ""
+
+
+class LinkCertificate(Value):
+    """One directed link, quantity by quantity. INVALID when one of them is.
+
+    ``rounds`` counts how many times the link was probed before the verdict. ``delay_quantiles_us`` are the one-way
+    delays (half the RTT where the two hosts have no common clock) at the shares of ``QUANTILE_SHARES``; empty when
+    nothing arrived.
+    """
+
+    source: str
+    destination: str
+    depth: Depth
+    rounds: int = 1
+    sent: int = 0
+    received: int = 0
+    quantities: tuple[Quantity, ...] = ()
+    delay_quantiles_us: tuple[float, ...] = ()
+    verdict: Verdict
+    reason: str = ""
+
+    @property
+    def name(self) -> str:
+        """``source>destination``."""
+        return f"{self.source}>{self.destination}"
+
+    def quantity(self, name: QuantityName) -> Quantity | None:
+        """One of its quantities; None when it was not looked at."""
+        return next((quantity for quantity in self.quantities if quantity.name == name), None)
+
+
+QUANTILE_SHARES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
+
+
+class MeasuringNoise(Value):
+    """What the measuring itself added while it ran, in microseconds: the delay of packets that a node sent to itself,
+    and how late packets left."""
+
+    loopback_median_us: float | None = None
+    loopback_p99_us: float | None = None
+    late_p99_us: float = 0.0
+    late_max_us: float = 0.0
+
+
+class Certificate(Value):
+    """The WAN as measured. ``links`` are those that were probed, of ``links_in_lab``; if they are fewer, ``note`` says
+    how they were chosen. ``common_clock``: all nodes share a clock, so that one-way delays are exact."""
+
+    depth: Depth
+    started_at: str
+    elapsed_s: float
+    links_in_lab: int
+    note: str = ""
+    common_clock: bool = True
+    noise: MeasuringNoise = MeasuringNoise()
+    links: tuple[LinkCertificate, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        """INVALID when one link is."""
+        wrong = any(link.verdict is not Verdict.PASS for link in self.links)
+        return Verdict.INVALID if wrong else Verdict.PASS
 
 
 class ProbeCount(Value):
