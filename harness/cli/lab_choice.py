@@ -27,15 +27,18 @@ def open_lab(lab_id: str | None) -> Lab:
     return Lab.open(paths.lab_id, state_root=paths.state_root)
 
 
-def open_site(lab_id: str | None, site: str) -> NamespaceNode:
-    """One node of that lab, without opening its WAN core. Raises InputError that lists the labs or the sites."""
-    from harness.lab.state import choose_lab, read_state, resolve_state_root
+def open_site(lab_id: str | None, name: str) -> NamespaceNode:
+    """One node of that lab, without opening its WAN core: a site's first by the site's name, another as SITE.NODE.
+
+    Raises InputError that lists the labs or the nodes.
+    """
+    from harness.lab.state import choose_lab, read_summary, resolve_state_root
     from harness.nodes.namespace_node import open_node
 
     paths = choose_lab(resolve_state_root(), lab_id)
-    state = read_state(paths)
-    for node in state.nodes:
-        if node.site == site:
-            return open_node(state.plan.site(site), root=paths.data, credentials=paths.credentials, state=node)
-    sites = ", ".join(node.site for node in state.nodes)
-    raise InputError(f"lab {paths.lab_id} has no site {site!r}", hint=f"Its sites: {sites}.")
+    summary = read_summary(paths)
+    for plan, state in summary.nodes:
+        if plan.name == name:
+            return open_node(plan, root=paths.data, credentials=paths.credentials, state=state)
+    nodes = ", ".join(plan.name for plan, _ in summary.nodes)
+    raise InputError(f"lab {paths.lab_id} has no site {name!r}", hint=f"Its nodes: {nodes}.")

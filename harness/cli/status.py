@@ -24,7 +24,7 @@ def status(as_json: JsonOption = False) -> int:
 
         longhaul status
 
-        longhaul status --json | jq '.labs[].sites[] | select(.alive | not)'
+        longhaul status --json | jq '.labs[].nodes[] | select(.alive | not)'
     """
     from harness.lab.status import describe_labs
 
@@ -50,13 +50,19 @@ def _tell(lab: dict[str, Any]) -> None:
     mark = "[green]up[/green]" if lab["state"] == "up" else f"[bold red]broken[/bold red]: {lab['reason']}"
     console.print(f"[b]{lab['lab']}[/b]  {mark}  {lab['topology']}, WAN core: {lab['placement']}, since {lab['since']}")
     table = Table(box=None, padding=(0, 2, 0, 2))
-    for heading in ("site", "WAN address", "management", "node"):
+    for heading in ("node", "address", "IPv6", "management", "state"):
         table.add_column(heading, header_style="dim")
-    for site in lab["sites"]:
-        alive = "alive" if site["alive"] else "[bold red]dead[/bold red]"
-        table.add_row(site["site"], site["wan_address"], site["management_address"], alive)
+    for node in lab["nodes"]:
+        alive = "alive" if node["alive"] else "[bold red]dead[/bold red]"
+        table.add_row(node["node"], _address(node), node["wan_address6"] or "-", node["management_address"], alive)
     console.print(table)
     for link in lab["changed_links"]:
         console.print(
             f"  changed: {link['link']}  {link['now']}  [dim](topology: {link['topology']})[/dim]", highlight=False
         )
+
+
+def _address(node: dict[str, Any]) -> str:
+    if node["public_address"] == node["wan_address"]:
+        return str(node["wan_address"])
+    return f"{node['wan_address']} behind {node['public_address']}"

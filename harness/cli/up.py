@@ -74,11 +74,14 @@ def _as_json(lab: Lab) -> dict[str, object]:
         "topology": lab.topology.name,
         "up_seconds": round(lab.up_seconds, 3),
         "core": {"placement": lab.core.placement, "kernel": lab.core.kernel_release, "detail": lab.core.detail},
-        "sites": [
+        "nodes": [
             {
+                "node": node.name,
                 "site": node.site,
                 "netns": node.netns,
                 "wan_address": node.wan_address,
+                "wan_address6": node.wan_address6,
+                "public_address": node.public_address,
                 "management_address": node.management_address,
                 "data_dir": node.data_dir,
                 "log_dir": node.log_dir,
@@ -99,10 +102,10 @@ def _tell(lab: Lab) -> None:
         f"WAN core in a {'micro-VM' if lab.core.placement == 'vm' else 'namespace'} (Linux {lab.core.kernel_release})"
     )
     table = Table(box=None, padding=(0, 2, 0, 2))
-    for heading in ("site", "WAN address", "data"):
+    for heading in ("node", "address", "IPv6", "data"):
         table.add_column(heading, header_style="dim")
     for node in lab.nodes.values():
-        table.add_row(node.site, node.wan_address, node.data_dir)
+        table.add_row(node.name, node.wan_address, node.wan_address6 or "-", node.data_dir)
     console.print(table)
     first, second = list(lab.nodes)[:2] if len(lab.nodes) > 1 else (*lab.nodes, *lab.nodes)
     console.print(

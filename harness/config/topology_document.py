@@ -9,7 +9,7 @@ from pydantic import Discriminator, Field, StrictInt, Tag, model_validator
 from harness.config.fields import Delay, Document, EmptyAllowed, Moment, Name, SiteName, Span, Text, refuse
 from harness.config.link_keys import LinkKeys
 
-MAX_SITES = 127
+MAX_SITES = 128
 ProfileReference = Annotated[str, Field(strict=True, min_length=1, max_length=200)]
 
 

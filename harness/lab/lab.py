@@ -30,7 +30,7 @@ from harness.model.impairment import Impairment
 from harness.model.measurement import LinkCounters, LinkMeasurement
 from harness.model.run_record import WanChange
 from harness.model.topology import Topology
-from harness.nodes.namespace_node import NamespaceNode, open_node
+from harness.nodes.namespace_node import NamespaceNode, open_nodes
 from harness.nodes.network_settings import DEFAULT_CONGESTION_CONTROL
 
 
@@ -84,12 +84,9 @@ class Lab:
 
         paths = LabPaths(state_root=resolve_state_root(state_root), lab_id=lab_id)
         state = read_state(paths)
-        nodes = {
-            node.site: open_node(state.plan.site(node.site), root=paths.data, credentials=paths.credentials, state=node)
-            for node in state.nodes
-        }
+        nodes = open_nodes(state.plan, state.nodes, paths.data, paths.credentials)
         try:
-            core = open_core(state.core)
+            core = open_core(state.core_with_plan())
         except (OSError, EOFError, KeyError) as error:
             raise LabError(
                 f"the WAN core of lab {lab_id} cannot be reached: {error!r}",

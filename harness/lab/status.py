@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.errors import LabError
 from harness.lab.links import LinkBook
-from harness.lab.state import LabPaths, LabState, lab_ids, read_state, resolve_state_root
+from harness.lab.state import LabPaths, LabSummary, lab_ids, read_summary, read_topology, resolve_state_root
 from harness.model.impairment_text import describe
 from harness.nodes import host_processes
 
@@ -20,7 +20,7 @@ def describe_labs(state_root: Path | None = None) -> list[dict[str, Any]]:
 
 def _describe(paths: LabPaths) -> dict[str, Any]:
     try:
-        state = read_state(paths)
+        summary = read_summary(paths)
     except LabError as error:
         return {"lab": paths.lab_id, "state": "unfinished", "reason": error.message}
     reason = paths.broken.read_text() if paths.broken.exists() else ""
@@ -28,32 +28,37 @@ def _describe(paths: LabPaths) -> dict[str, Any]:
         "lab": paths.lab_id,
         "state": "broken" if reason else "up",
         "reason": reason,
-        "topology": state.plan.topology.name,
-        "placement": state.core["placement"],
-        "since": state.created_at,
-        "up_seconds": round(state.up_seconds, 3),
+        "topology": summary.topology_name,
+        "placement": summary.core["placement"],
+        "since": summary.created_at,
+        "up_seconds": round(summary.up_seconds, 3),
         "state_dir": str(paths.directory),
-        "sites": _sites(paths, state),
-        "changed_links": _changed_links(paths, state),
+        "nodes": _nodes(paths, summary),
+        "changed_links": _changed_links(paths),
     }
 
 
-def _sites(paths: LabPaths, state: LabState) -> list[dict[str, Any]]:
+def _nodes(paths: LabPaths, summary: LabSummary) -> list[dict[str, Any]]:
     return [
         {
+            "node": plan.name,
             "site": plan.site,
-            "wan_address": str(plan.wan_address),
+            "wan_address": str(plan.address),
+            "wan_address6": None if plan.address6 is None else str(plan.address6),
+            "public_address": str(plan.public_address),
             "management_address": str(plan.management_address),
             "netns": plan.netns,
-            "data_dir": str(paths.data / plan.site / "data"),
-            "alive": host_processes.start_ticks(node.pid) == node.start_ticks,
+            "data_dir": str(paths.data / plan.name / "data"),
+            "alive": host_processes.start_ticks(state.pid) == state.start_ticks,
         }
-        for plan, node in zip(state.plan.sites, state.nodes, strict=True)
+        for plan, state in summary.nodes
     ]
 
 
-def _changed_links(paths: LabPaths, state: LabState) -> list[dict[str, str]]:
-    book = LinkBook(state.plan.topology, paths.changes)
+def _changed_links(paths: LabPaths) -> list[dict[str, str]]:
+    if not paths.changes.exists():
+        return []
+    book = LinkBook(read_topology(paths), paths.changes)
     return [
         {
             "link": f"{source}>{destination}",

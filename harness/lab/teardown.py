@@ -11,7 +11,7 @@ from harness.errors import LabError, LonghaulError
 from harness.lab.claims import SLOTS_DIRECTORY, claims
 from harness.lab.ledger import Ledger, replay
 from harness.lab.signals import uninterrupted
-from harness.lab.state import LabPaths, LabState, lab_ids
+from harness.lab.state import LabPaths, lab_ids, read_state
 from harness.lab.undo import undo
 from harness.nodes.host_lock import host_lock
 from harness.wan.machine import CORE_NOTE
@@ -97,14 +97,14 @@ def _give_core_back(paths: LabPaths, ledger: Ledger) -> Exception | None:
     wired is left to the ledger. Returns what went wrong, since the undo goes on anyway and ends such a core."""
     from harness.wan.placement import open_core
 
+    if not paths.state.exists():
+        return None
     try:
-        core = open_core(LabState.model_validate_json(paths.state.read_bytes()).core, ledger)
+        core = open_core(read_state(paths).core_with_plan(), ledger)
         try:
             core.detach()
         finally:
             core.close()
-    except FileNotFoundError:
-        return None
     except Exception as error:
         # Whatever is wrong with a core, perhaps one of another version: the ledger's undo must go on.
         return error

@@ -43,8 +43,10 @@ def undo(content: LedgerContent) -> tuple[Leftover, ...]:
         # Processes go first, so that nothing makes more while the rest is undone.
         leftovers += _attempt(processes, lambda: _end_processes(processes))
         leftovers += _attempt(machines, lambda: _end_machines(machines))
+    links = [resource for resource in others if resource.kind == "link"]
+    leftovers += _attempt(links, lambda: host_network.remove_links([resource.name for resource in links]))
     for resource in reversed(others):
-        if resource.kind == "sysctl" and not same_boot:
+        if resource.kind == "link" or (resource.kind == "sysctl" and not same_boot):
             continue
         leftovers += _attempt([resource], partial(_UNDO[resource.kind], resource.name, resource.note))
     return tuple(leftovers)
@@ -110,7 +112,6 @@ def _remove_mount(name: str, _note: str) -> None:
 
 _UNDO: dict[str, Callable[[str, str], None]] = {
     "netns": lambda name, _: host_network.remove_namespace(name),
-    "link": lambda name, _: host_network.remove_link(name),
     "mount": _remove_mount,
     "directory": _remove_directory,
     "file": lambda name, _: Path(name).unlink(missing_ok=True),

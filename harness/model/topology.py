@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cached_property
 from typing import Literal
 
 from pydantic import Field
 
 from harness.model.base import Value
 from harness.model.impairment import Impairment
+from harness.model.timeline import Outage as Outage
+from harness.model.timeline import TimelineEvent
 
 
 class Nat(Value):
@@ -27,6 +31,8 @@ class Site(Value):
     """A place on the WAN. ``access`` names the profile of its access line, already part of its links' impairments.
 
     A site has one node, named like the site, and one more ``SITE.NAME`` for each of ``more_nodes``, on the same LAN.
+    Each node's data directory is a file system of ``disk_bytes`` of its own when that is set. With ``adjustable_clock``
+    the clock of its processes can be moved.
     """
 
     name: str
@@ -35,6 +41,8 @@ class Site(Value):
     access: str | None = None
     more_nodes: tuple[str, ...] = ()
     nat: Nat | None = None
+    disk_bytes: int | None = Field(default=None, gt=0)
+    adjustable_clock: bool = False
 
     @property
     def node_names(self) -> tuple[str, ...]:
@@ -59,19 +67,6 @@ class Link(Value):
     def name(self) -> str:
         """``source>destination``, the link's name in logs and reports."""
         return f"{self.source}>{self.destination}"
-
-
-class Outage(Value):
-    """Both directions of every link of ``site`` are black holes from ``at_s`` for ``duration_s`` seconds.
-
-    Repeated every ``every_s`` seconds when that is set. Times count from the start of the timeline.
-    """
-
-    do: Literal["outage"] = "outage"
-    site: str
-    at_s: float = Field(ge=0)
-    duration_s: float = Field(gt=0)
-    every_s: float | None = Field(default=None, gt=0)
 
 
 class CrossTraffic(Value):
@@ -104,7 +99,7 @@ class Topology(Value):
     mtu: int = Field(default=1500, ge=576, le=9000)
     sites: tuple[Site, ...]
     links: tuple[Link, ...]
-    timeline: tuple[Outage, ...] = ()
+    timeline: tuple[TimelineEvent, ...] = ()
     cross_traffic: tuple[CrossTraffic, ...] = ()
 
     @property
@@ -114,7 +109,24 @@ class Topology(Value):
 
     def link(self, source: str, destination: str) -> Link:
         """The directed link; KeyError when there is none."""
-        for link in self.links:
-            if link.source == source and link.destination == destination:
-                return link
-        raise KeyError(f"{source}>{destination}")
+        links, by_ends = self.links_by_ends
+        if links is not self.links:
+            # A copy with other links took the old ones' index along.
+            del self.__dict__["links_by_ends"]
+            by_ends = self.links_by_ends[1]
+        try:
+            return by_ends[source, destination]
+        except KeyError:
+            raise KeyError(f"{source}>{destination}") from None
+
+    @cached_property
+    def links_by_ends(self) -> tuple[tuple[Link, ...], Mapping[tuple[str, str], Link]]:
+        """The links, and an index of them by (source, destination)."""
+        return self.links, {(link.source, link.destination): link for link in self.links}
+
+    def site(self, name: str) -> Site:
+        """The site with this name; KeyError when there is none."""
+        for site in self.sites:
+            if site.name == name:
+                return site
+        raise KeyError(name)

@@ -7,10 +7,9 @@ import errno
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from ctypes import CDLL, get_errno
-from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,11 @@ from pyroute2 import IPRoute, netns
 from pyroute2.netlink.exceptions import NetlinkError
 
 from harness.errors import NodeError
-from harness.plan.addressing import MANAGEMENT_INTERFACE, MANAGEMENT_RANGE, WAN_RANGE, SitePlan
+from harness.nodes.commands import run_ip
+from harness.plan.addressing import MANAGEMENT_INTERFACE, MANAGEMENT_RANGE, WAN_RANGE, WAN_RANGE6, NodePlan, SitePlan
+from harness.plan.edge import lan_commands, node_commands
 
 NETNS_DIRECTORY = Path("/run/netns")
-STRAY_PREFIXES = (str(WAN_RANGE), str(MANAGEMENT_RANGE))
 ROUTE_PROTOCOL = 198
 """Marks our routes (``ip route show proto 198``), so that one which the user made is never taken for ours."""
 
@@ -30,7 +30,21 @@ _ROUTE_METRIC = 19818
 _UNREACHABLE = 7
 _CLONE_NEWNET = 0x40000000
 _MNT_DETACH = 2
+_NET_CLASS = Path("/sys/class/net")
+_IPV6 = Path("/proc/sys/net/ipv6")
+_LARGEST_GROUP = 0x7FFFFFFF
 _libc = CDLL(None, use_errno=True)
+
+
+def has_ipv6() -> bool:
+    """Whether this host's kernel knows IPv6 at all; a namespace can have it even where the host itself does not."""
+    return _IPV6.exists()
+
+
+def stray_prefixes() -> tuple[str, ...]:
+    """The ranges of all labs that must not leave this host by its default route."""
+    prefixes = (str(WAN_RANGE), str(MANAGEMENT_RANGE))
+    return (*prefixes, str(WAN_RANGE6)) if has_ipv6() else prefixes
 
 
 @contextmanager
@@ -88,30 +102,28 @@ def remove_mount(path: Path) -> None:
             path.rmdir()
 
 
-def connect_management(sites: tuple[SitePlan, ...], pid_of_site: dict[str, int]) -> None:
-    """Wire each node to the host: a veth pair, a /31, nothing that leads further."""
-    try:
-        with _netlink() as host:
-            for site in sites:
-                peer = {"ifname": MANAGEMENT_INTERFACE, "net_ns_pid": pid_of_site[site.site]}
-                host.link("add", ifname=site.management_host_interface, kind="veth", peer=peer)
-                _configure(host, site.management_host_interface, site.management_host_address)
-        for site in sites:
-            in_namespace(site.netns, partial(_configure_node, site))
-    except NetlinkError as error:
-        raise NodeError(f"cannot wire the management network: {error}") from error
+def connect_management(nodes: Sequence[NodePlan]) -> None:
+    """Wire each node's namespace to the host: a veth pair, a /31, nothing that leads further.
+
+    The node's first process sets up its own end. Without link-local addresses the pair stays silent.
+    """
+    quiet = " addrgenmode none" if has_ipv6() else ""
+    commands = []
+    for node in nodes:
+        host = node.management_host_interface
+        commands += [
+            f"link add name {host} type veth peer name {MANAGEMENT_INTERFACE} netns {node.netns}",
+            f"address add {node.management_host_address}/31 dev {host}",
+            f"link set dev {host}{quiet} up",
+        ]
+    run_ip(commands)
 
 
-def _configure(kernel: Any, interface: str, address: IPv4Address) -> None:
-    index = kernel.link_lookup(ifname=interface)[0]
-    kernel.addr("add", index=index, address=str(address), prefixlen=31)
-    kernel.link("set", index=index, state="up")
-
-
-def _configure_node(site: SitePlan) -> None:
-    with _netlink() as node:
-        node.link("set", index=node.link_lookup(ifname="lo")[0], state="up")
-        _configure(node, MANAGEMENT_INTERFACE, site.management_address)
+def connect_lan(site: SitePlan, mtu: int) -> None:
+    """Make the LAN of a site with an edge, and wire its nodes to it."""
+    run_ip(lan_commands(site, mtu), site.netns)
+    for node in site.nodes:
+        run_ip(node_commands(site, node), node.netns)
 
 
 def in_namespace(name: str, act: Callable[[], None]) -> None:
@@ -139,18 +151,25 @@ def in_namespace(name: str, act: Callable[[], None]) -> None:
         raise failures[0]
 
 
-def remove_link(name: str) -> None:
-    """Delete an interface of the host's root namespace (and with it a veth's peer)."""
-    with _netlink() as host:
-        for index in host.link_lookup(ifname=name):
-            with _absent_is_fine():
-                host.link("del", index=index)
+def remove_links(names: Sequence[str]) -> None:
+    """Delete interfaces of the host's root namespace (and with each veth its peer).
+
+    They go as a group: the kernel waits for its other processors once for a group, else once for each interface.
+    """
+    there = [name for name in names if (_NET_CLASS / name).exists()]
+    if not there:
+        return
+    group = _LARGEST_GROUP - os.getpid()
+    run_ip([*(f"link set dev {name} group {group}" for name in there), f"link delete group {group}"], go_on=True)
+    left = [name for name in there if (_NET_CLASS / name).exists()]
+    if left:
+        raise NodeError(f"the kernel keeps {', '.join(left)}")
 
 
 def add_stray_routes() -> None:
     """Make the lab ranges unreachable from this host, but for the labs' own more specific routes."""
     with _netlink() as host:
-        for prefix in STRAY_PREFIXES:
+        for prefix in stray_prefixes():
             try:
                 host.route("add", **_stray_route(prefix))
             except NetlinkError as error:
@@ -165,7 +184,8 @@ def remove_stray_route(prefix: str) -> None:
 
 
 def _stray_route(prefix: str) -> dict[str, Any]:
-    return {"dst": prefix, "type": _UNREACHABLE, "proto": ROUTE_PROTOCOL, "priority": _ROUTE_METRIC}
+    family = socket.AF_INET6 if ":" in prefix else socket.AF_INET
+    return {"family": family, "dst": prefix, "type": _UNREACHABLE, "proto": ROUTE_PROTOCOL, "priority": _ROUTE_METRIC}
 
 
 @contextmanager

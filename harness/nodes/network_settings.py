@@ -20,7 +20,7 @@ RECORDED_ONLY = ("net.core.rmem_max", "net.core.wmem_max", AVAILABLE_CONGESTION_
 """The host's own, not settable in a namespace; they bound what software on a node can ask for."""
 
 
-def node_settings(congestion_control: str) -> dict[str, str]:
+def node_settings(congestion_control: str, ipv6: bool) -> dict[str, str]:
     """What every node's kernel is told, by name. Raises NodeError for a congestion control that it does not have."""
     available = read_setting(AVAILABLE_CONGESTION_CONTROLS).split()
     if congestion_control not in available:
@@ -28,7 +28,7 @@ def node_settings(congestion_control: str) -> dict[str, str]:
             f"this kernel has no TCP congestion control {congestion_control!r}",
             hint=f"It has: {', '.join(available)}. Others may need `modprobe tcp_{congestion_control}`.",
         )
-    return {
+    settings = {
         CONGESTION_CONTROL: congestion_control,
         # A path's cached metrics would carry one test's WAN into the next.
         "net.ipv4.tcp_no_metrics_save": "1",
@@ -37,30 +37,20 @@ def node_settings(congestion_control: str) -> dict[str, str]:
         "net.ipv4.ip_forward": "0",
         "net.ipv4.conf.all.rp_filter": "0",
         "net.ipv4.conf.default.rp_filter": "0",
-        "net.ipv6.conf.default.disable_ipv6": "1",
+        "net.ipv6.conf.all.disable_ipv6": "0" if ipv6 else "1",
+        "net.ipv6.conf.default.disable_ipv6": "0" if ipv6 else "1",
     }
-
-
-def apply_settings(settings: dict[str, str]) -> dict[str, str]:
-    """Set each in the calling thread's network namespace; what the kernel then says of each, and of RECORDED_ONLY.
-
-    Raises NodeError when the kernel refuses one, or keeps another value.
-    """
-    found = {}
-    for name, value in settings.items():
-        if not _path(name).exists():
-            continue
-        try:
-            _path(name).write_text(value)
-        except OSError as error:
-            raise NodeError(f"the kernel refuses {name} = {value}: {error}") from error
-        found[name] = read_setting(name)
-        if found[name] != value:
-            raise NodeError(f"the kernel was told {name} = {value} and says {found[name]}")
-    for name in RECORDED_ONLY:
-        if _path(name).exists():
-            found[name] = read_setting(name)
-    return found
+    if ipv6:
+        settings |= {
+            # Addresses are the plan's alone: none by itself, none asked for, none waited for.
+            "net.ipv6.conf.default.addr_gen_mode": "1",
+            "net.ipv6.conf.default.accept_ra": "0",
+            "net.ipv6.conf.default.accept_redirects": "0",
+            "net.ipv6.conf.default.router_solicitations": "0",
+            "net.ipv6.conf.default.accept_dad": "0",
+            "net.ipv6.conf.all.forwarding": "0",
+        }
+    return settings
 
 
 @contextmanager

@@ -63,10 +63,15 @@ class Remote(Protocol):
 
 
 class Node(Protocol):
-    """One host at a site. ``data_dir`` and ``log_dir`` are absolute paths as seen on the node."""
+    """One host at a site. ``data_dir`` and ``log_dir`` are absolute paths as seen on the node.
 
+    ``wan_address`` is its own, to bind to; ``public_address`` is where other sites find it, which differs behind NAT.
+    """
+
+    name: str
     site: str
     wan_address: str
+    public_address: str
     data_dir: str
     log_dir: str
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import select
+import socket
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -59,3 +62,45 @@ LogLevel INFO
 Subsystem sftp internal-sftp
 SetEnv {settings}
 """
+
+
+def await_banners(addresses: Sequence[str], deadline_s: float) -> tuple[str, ...]:
+    """Wait until an SSH server has greeted at each address; those that have not by then."""
+    deadline = time.monotonic() + deadline_s
+    waiting = list(addresses)
+    while waiting and time.monotonic() < deadline:
+        waiting = _without_banner(waiting, deadline)
+    return tuple(waiting)
+
+
+def _without_banner(addresses: Sequence[str], deadline: float) -> list[str]:
+    """Connect to all at once; those that refused, hung up, or had not greeted by the deadline."""
+    silent = []
+    poller = select.poll()
+    opened: dict[int, tuple[socket.socket, str]] = {}
+    try:
+        for address in addresses:
+            connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            opened[connection.fileno()] = connection, address
+            connection.setblocking(False)
+            connection.connect_ex((address, 22))
+            poller.register(connection, select.POLLIN)
+        pending = set(opened)
+        while pending and (left := deadline - time.monotonic()) > 0:
+            for descriptor, _ in poller.poll(left * 1000):
+                connection, address = opened[descriptor]
+                if not _greeted(connection):
+                    silent.append(address)
+                poller.unregister(descriptor)
+                pending.discard(descriptor)
+        return silent + [opened[descriptor][1] for descriptor in pending]
+    finally:
+        for connection, _ in opened.values():
+            connection.close()
+
+
+def _greeted(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(64).startswith(b"SSH-2.0-")
+    except OSError:
+        return False

@@ -84,8 +84,10 @@ class RecordingRemote:
 class RecordingNode:
     """A Node whose remote notes what it runs."""
 
+    name: str
     site: str
     wan_address: str
+    public_address: str
     data_dir: str
     log_dir: str
     remote: Remote
@@ -93,8 +95,10 @@ class RecordingNode:
 
 def recording(node: Node, recorder: Recorder) -> RecordingNode:
     """The same node with its remote wrapped."""
-    remote = RecordingRemote(node.site, node.remote, recorder)
-    return RecordingNode(node.site, node.wan_address, node.data_dir, node.log_dir, remote)
+    remote = RecordingRemote(node.name, node.remote, recorder)
+    return RecordingNode(
+        node.name, node.site, node.wan_address, node.public_address, node.data_dir, node.log_dir, remote
+    )
 
 
 def _printable(text: str) -> str:

@@ -99,7 +99,7 @@ def test_status_tells_a_dead_node(lab: Lab) -> None:
     status = json.loads(longhaul(lab.paths.state_root, "status", "--json").stdout)["labs"]
     (mine,) = [one for one in status if one["lab"] == lab.lab_id]
     assert mine["state"] == "up"
-    assert [site["alive"] for site in mine["sites"]] == [True, True]
+    assert [node["alive"] for node in mine["nodes"]] == [True, True]
 
 
 def test_undo_checks_that_a_process_is_the_one_that_was_made(tmp_path: Path) -> None:
