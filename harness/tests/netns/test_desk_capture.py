@@ -47,7 +47,7 @@ def test_the_file_is_whole_after_a_stop_and_holds_what_the_filter_wants(namespac
     packets = list(dpkt.pcap.Reader(io.BytesIO(file.read_bytes())))
     # Each packet crosses the loopback once as sent and once as received, and tcpdump shows one of the two.
     assert counts.captured == len(packets) == 4
-    assert {len(packet) for _, packet in packets} == {60}
+    assert all(40 < len(packet) <= 60 for _, packet in packets)
 
 
 def test_it_ends_by_itself_after_so_many_packets(namespace: str, tmp_path: Path) -> None:
