@@ -164,7 +164,9 @@ class SyncerSut:
         raise SutError(f"syncer at {site} did not end {STOP_DEADLINE_S:.0f} s after SIGKILL", hint=self._tail(site))
 
     def _alive(self, site: str, pid: int) -> bool:
-        return self._nodes[site].remote.run(["kill", "-0", str(pid)], check=False).exit_code == 0
+        # A zombie answers signals, but runs no more.
+        state = self._nodes[site].remote.run(["ps", "-o", "state=", "-p", str(pid)], check=False)
+        return state.exit_code == 0 and state.stdout.strip() not in ("", "Z", "X")
 
     def _call(self, site: str, *arguments: str, check: bool = True, timeout_s: float = 30.0) -> Completed:
         argv = [self._command, *arguments, "--home", self._homes[site]]

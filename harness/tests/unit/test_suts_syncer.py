@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from types import SimpleNamespace
+
 import pytest
 
 from harness.errors import InputError
+from harness.nodes.port import Completed
 from harness.suts.registry import create_sut
 from harness.suts.syncer_sut import SyncerSut
 
@@ -39,3 +44,24 @@ def test_an_unknown_system_is_answered_with_the_known_ones() -> None:
     with pytest.raises(InputError) as caught:
         create_sut("rsnyc")
     assert "syncer" in (caught.value.hint or "")
+
+
+class _HereRemote:
+    def run(self, argv: list[str], *, check: bool = True) -> Completed:
+        done = subprocess.run(argv, check=check, capture_output=True, text=True)
+        return Completed(
+            argv=tuple(argv), exit_code=done.returncode, stdout=done.stdout, stderr=done.stderr, seconds=0.0
+        )
+
+
+def test_a_zombie_does_not_count_as_running() -> None:
+    sut = SyncerSut()
+    sut._nodes = {"here": SimpleNamespace(remote=_HereRemote())}  # type: ignore[dict-item]
+    child = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+    assert sut._alive("here", child.pid)
+    assert child.stdin is not None
+    child.stdin.close()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert not sut._alive("here", child.pid), "a zombie was taken for alive"
+    child.wait()
+    assert not sut._alive("here", child.pid)
