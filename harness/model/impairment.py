@@ -88,7 +88,7 @@ class FourStateLoss(Value):
     p14: Probability = 0.0
 
     @property
-    def _weights(self) -> tuple[float, float, float, float]:
+    def state_shares(self) -> tuple[float, float, float, float]:
         """Stationary probabilities of the states 1 to 4."""
         if not self.p13:
             alone = self.p14 / (1 + self.p14)
@@ -105,7 +105,7 @@ class FourStateLoss(Value):
     @property
     def mean(self) -> float:
         """Long-run share of packets lost, 0 to 1."""
-        return self._weights[2] + self._weights[3]
+        return self.state_shares[2] + self.state_shares[3]
 
     @property
     def memory(self) -> float:
@@ -115,7 +115,7 @@ class FourStateLoss(Value):
     @property
     def mean_burst(self) -> float:
         """Mean number of packets lost in a row."""
-        ends = self._weights[2] * (self.p31 + self.p32) + self._weights[3]
+        ends = self.state_shares[2] * (self.p31 + self.p32) + self.state_shares[3]
         return self.mean / ends if ends else (float("inf") if self.mean else 1.0)
 
 

@@ -3,23 +3,21 @@
  * The plan comes on standard input, one word and its numbers a line:
  *
  *     token 305419896                     tells this measurement's packets from all others
- *     node 0                              this node's number
  *     start 81234567890                   CLOCK_MONOTONIC ns at which all nodes of one host begin; 0: at once
  *     end 3500000                         microseconds after the start at which it ends
  *     bind 198.18.0.2 40404               a socket; at most one for each of IPv4 and IPv6
- *     peer 7 1 198.18.0.10 40404 0        peer number, node number, address, port, 1: the address is to be learned
- *     hello 7 20000 25                    open the way through a NAT on this side: peer, interval in us, count
- *     stream 3 7 120 20000000 0 36 1      number, peer, packets, interval in ns, first one at us, payload bytes, flags
+ *     peer 0 198.18.0.10 40404            its number, counting from 0, and where it is reached
+ *     stream 3 0 120 20000000 0 36 1      number, peer, packets, interval in ns, first one at us, payload bytes, flags
  *
  * Flags: 1 wants echoes, 2 leaves at a random time within the first half of each interval (so that streams that cross
  * on a link do not march in step), 4 carries no UDP checksum, so that damaged payload arrives and is counted (IPv4).
  *
- * A packet names its stream, so that its sender is known whatever address a NAT gave it; a peer that is "to be learned"
- * is sent nothing until something of its node came in. Numbers of streams are unique among all nodes.
+ * A packet names its stream, so that its sender is known whatever address a NAT gave it, and echoes go where a probe came
+ * from. Numbers of streams are unique among all nodes.
  *
  * Prints one JSON object at the end. Arrays are base64 of little-endian 32-bit words, times in units of 100 ns:
  *
- *     {"node": 0, "boot": "4f2a...", "clock": "time:[4026531834]", when both agree, monotonic clocks can be compared
+ *     {"boot": "4f2a...", "clock": "time:[4026531834]", when both agree, monotonic clocks can be compared
  *      "start_ns": 81234567890, "bound_ns": 81200000000,           when it began, since when it could receive
  *      "overflow": 0,                                              packets that its own sockets had no room for
  *      "late_p99_ns": 8000, "late_max_ns": 180000,                 how late packets left
@@ -36,7 +34,6 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <stdarg.h>
-#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,7 +51,7 @@
 #define UNSENT UINT32_MAX
 
 enum { WANTS_ECHO = 1, SPREAD = 2, UNCHECKED = 4 };
-enum { PROBE = 1, ECHO = 2, HELLO = 3 };
+enum { PROBE = 1, ECHO = 2 };
 enum {
     MOST_STREAMS = 1 << 17,
     MOST_PACKETS = 1 << 22,
@@ -67,8 +64,7 @@ enum {
 
 struct header {
     uint32_t magic, token, stream, sequence, packets;
-    uint8_t kind, flags;
-    uint16_t node;
+    uint16_t kind, flags;
     uint64_t held_ns;
 } __attribute__((packed));
 
@@ -78,13 +74,9 @@ struct words {
 };
 
 struct peer {
-    uint16_t node;
-    bool learn, known;
     int socket;
     struct sockaddr_storage address;
     socklen_t size;
-    int64_t hello_due, hello_interval;
-    uint32_t hellos_left;
 };
 
 struct stream {
@@ -105,7 +97,6 @@ struct arrivals {
 
 static struct {
     uint32_t token;
-    uint16_t node;
     int64_t start, end, bound;
     int sockets[2], unchecked, families[2];
     size_t socket_count;
@@ -217,12 +208,12 @@ static void bind_to(const char *address, uint16_t port) {
     prober.sockets[prober.socket_count++] = made;
 }
 
-static void add_peer(uint32_t number, unsigned node, const char *address, uint16_t port, int learn) {
+static void add_peer(uint32_t number, const char *address, uint16_t port) {
     if (number != prober.peer_count) fail("peers are numbered from 0 on");
     prober.peers = realloc(prober.peers, (prober.peer_count + 1) * sizeof *prober.peers);
     if (!prober.peers) fail("out of memory");
     struct peer *peer = &prober.peers[prober.peer_count++];
-    *peer = (struct peer){.node = node, .learn = learn, .known = !learn, .socket = -1, .hello_due = NEVER};
+    peer->socket = -1;
     peer->size = resolved(address, port, &peer->address);
     for (size_t index = 0; index < prober.socket_count; index++)
         if (prober.families[index] == peer->address.ss_family) peer->socket = prober.sockets[index];
@@ -250,25 +241,18 @@ static void read_plan(void) {
     char line[512], address[64];
     uint16_t port;
     while (fgets(line, sizeof line, stdin)) {
-        unsigned node, number, count;
-        int learn;
-        int64_t interval, value;
+        uint32_t number;
+        int64_t value;
         struct stream stream = {0};
         if (sscanf(line, "token %" SCNu32, &prober.token) == 1) continue;
-        if (sscanf(line, "node %u", &node) == 1) {
-            prober.node = node;
-        } else if (sscanf(line, "start %" SCNd64, &value) == 1) {
+        if (sscanf(line, "start %" SCNd64, &value) == 1) {
             prober.start = value;
         } else if (sscanf(line, "end %" SCNd64, &value) == 1) {
             prober.end = value * 1000;
         } else if (sscanf(line, "bind %63s %" SCNu16, address, &port) == 2) {
             bind_to(address, port);
-        } else if (sscanf(line, "peer %u %u %63s %" SCNu16 " %d", &number, &node, address, &port, &learn) == 5) {
-            add_peer(number, node, address, port, learn);
-        } else if (sscanf(line, "hello %u %" SCNd64 " %u", &number, &interval, &count) == 3) {
-            struct peer *peer = peer_of(number);
-            peer->hello_interval = interval * 1000;
-            peer->hellos_left = count;
+        } else if (sscanf(line, "peer %" SCNu32 " %63s %" SCNu16, &number, address, &port) == 3) {
+            add_peer(number, address, port);
         } else if (sscanf(line, "stream %" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNd64 " %" SCNd64 " %zu %" SCNu32,
                           &stream.number, &stream.peer, &stream.packets, &stream.interval, &stream.first,
                           &stream.payload, &stream.flags) == 7) {
@@ -298,41 +282,25 @@ static uint8_t expected_byte(uint32_t sequence, size_t place) {
 static void send_probe(struct stream *stream, uint8_t *packet) {
     struct peer *peer = &prober.peers[stream->peer];
     uint32_t sequence = stream->next++;
-    if (peer->known) {
-        struct header header = {MAGIC, prober.token, stream->number, sequence, stream->packets, PROBE,
-                                (uint8_t)stream->flags, prober.node, 0};
-        int from = peer->socket;
-        memcpy(packet, &header, sizeof header);
-        if (stream->flags & UNCHECKED) {
-            for (size_t place = sizeof header; place < stream->payload; place++)
-                packet[place] = expected_byte(sequence, place);
-            if (peer->address.ss_family == AF_INET) from = prober.unchecked;
-        }
-        int64_t now = now_ns();
-        append(&prober.lateness, since_start(prober.start + now - stream->due));
-        if (sendto(from, packet, stream->payload, 0, (struct sockaddr *)&peer->address, peer->size) < 0)
-            stream->failed++;
-        else
-            stream->sent_at[sequence] = since_start(now);
+    struct header header = {MAGIC, prober.token, stream->number, sequence, stream->packets, PROBE, stream->flags, 0};
+    int from = peer->socket;
+    memcpy(packet, &header, sizeof header);
+    if (stream->flags & UNCHECKED) {
+        for (size_t place = sizeof header; place < stream->payload; place++)
+            packet[place] = expected_byte(sequence, place);
+        if (peer->address.ss_family == AF_INET) from = prober.unchecked;
     }
+    int64_t now = now_ns();
+    append(&prober.lateness, since_start(prober.start + now - stream->due));
+    if (sendto(from, packet, stream->payload, 0, (struct sockaddr *)&peer->address, peer->size) < 0)
+        stream->failed++;
+    else
+        stream->sent_at[sequence] = since_start(now);
     stream->due = due_of(stream);
-}
-
-static void send_hello(struct peer *peer) {
-    struct header header = {MAGIC, prober.token, 0, 0, 0, HELLO, 0, prober.node, 0};
-    /* A hello that does not leave is as good as one that is lost: the next one follows. */
-    ssize_t gone = sendto(peer->socket, &header, sizeof header, 0, (struct sockaddr *)&peer->address, peer->size);
-    (void)gone;
-    peer->hello_due = --peer->hellos_left ? peer->hello_due + peer->hello_interval : NEVER;
 }
 
 static int64_t send_what_is_due(uint8_t *packet) {
     int64_t next = prober.end;
-    for (size_t index = 0; index < prober.peer_count; index++) {
-        struct peer *peer = &prober.peers[index];
-        if (peer->hello_due <= now_ns()) send_hello(peer);
-        if (peer->hello_due < next) next = peer->hello_due;
-    }
     for (size_t index = 0; index < prober.stream_count; index++) {
         struct stream *stream = &prober.streams[index];
         if (stream->due >= next) continue;
@@ -345,16 +313,6 @@ static int64_t send_what_is_due(uint8_t *packet) {
 }
 
 /* ---- receiving ---- */
-
-static void learn(uint16_t node, const struct sockaddr_storage *from, socklen_t size) {
-    for (size_t index = 0; index < prober.peer_count; index++) {
-        struct peer *peer = &prober.peers[index];
-        if (!peer->learn || peer->node != node || peer->address.ss_family != from->ss_family) continue;
-        memcpy(&peer->address, from, size);
-        peer->size = size;
-        peer->known = true;
-    }
-}
 
 static void note_probe(const struct header *header, const uint8_t *packet, size_t length, int64_t at) {
     if (header->stream >= MOST_STREAMS || header->packets > MOST_PACKETS || header->sequence >= header->packets) return;
@@ -385,7 +343,6 @@ static void note_echo(const struct header *header, int64_t at) {
 static void answer(int socket, struct header *header, uint8_t *packet, size_t length, int64_t at,
                    const struct sockaddr_storage *to, socklen_t size) {
     header->kind = ECHO;
-    header->node = prober.node;
     header->held_ns = now_ns() - at;
     memcpy(packet, header, sizeof *header);
     /* An echo that does not leave is missed at the other end, as one that is lost. */
@@ -430,7 +387,6 @@ static void drain(size_t socket_index) {
         if (length < sizeof header) continue;
         memcpy(&header, packets[index], sizeof header);
         if (header.magic != MAGIC || header.token != prober.token) continue;
-        learn(header.node, &from[index], message->msg_namelen);
         if (header.kind == PROBE) {
             note_probe(&header, packets[index], length, at);
             if (header.flags & WANTS_ECHO)
@@ -449,8 +405,6 @@ static void run(void) {
         waiting[index] = (struct pollfd){.fd = prober.sockets[index], .events = POLLIN};
     for (size_t index = 0; index < prober.stream_count; index++)
         prober.streams[index].due = due_of(&prober.streams[index]);
-    for (size_t index = 0; index < prober.peer_count; index++)
-        if (prober.peers[index].hellos_left) prober.peers[index].hello_due = prober.bound;
     for (;;) {
         int64_t next = send_what_is_due(packet), now = now_ns();
         if (now >= prober.end) return;
@@ -500,9 +454,9 @@ static void report(void) {
     if (late->length) qsort(late->at, late->length, sizeof *late->at, ascending);
     uint32_t p99 = late->length ? late->at[late->length * 99 / 100] : 0;
     uint32_t most = late->length ? late->at[late->length - 1] : 0;
-    printf("{\"node\":%u,\"boot\":\"%s\",\"clock\":\"%s\",\"start_ns\":%" PRId64 ",\"bound_ns\":%" PRId64
+    printf("{\"boot\":\"%s\",\"clock\":\"%s\",\"start_ns\":%" PRId64 ",\"bound_ns\":%" PRId64
            ",\"overflow\":%u,\"late_p99_ns\":%" PRIu64 ",\"late_max_ns\":%" PRIu64 ",\"sent\":{",
-           prober.node, boot, clock, prober.start, prober.bound, prober.overflow_of[0] + prober.overflow_of[1],
+           boot, clock, prober.start, prober.bound, prober.overflow_of[0] + prober.overflow_of[1],
            (uint64_t)p99 * UNIT_NS, (uint64_t)most * UNIT_NS);
     for (size_t index = 0; index < prober.stream_count; index++) {
         struct stream *stream = &prober.streams[index];
