@@ -104,6 +104,10 @@ class Kernel:
         request["family"] = _AF_INET
         return [entry for entry in self._dump(request, RTM_GETNEIGH, ndmsg) if entry["ifindex"] == index]
 
+    def all_neighbours(self) -> list[Any]:
+        """The neighbours of every interface, IPv4 and IPv6, as ``ndmsg``."""
+        return list(self._dump(ndmsg(), RTM_GETNEIGH, ndmsg))
+
     def qdiscs(self) -> list[Any]:
         """Every qdisc of every interface, as ``tcmsg``, with options and counters."""
         return list(self._dump(tcmsg(), RTM_GETQDISC, tcmsg))

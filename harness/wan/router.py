@@ -2,18 +2,24 @@
 
 Refuses to know where that kernel runs: cabling (how a site's namespace gets its ``wan0`` and the core its port) and the
 core's end of life belong to the placements. What happens to packets on its ports is the QdiscTree's.
+
+A quiet link stays quiet: its ends have no link-local address, do not resolve neighbours (all are static), and take part
+in no multicast, so there is no DAD, MLD, router solicitation or ARP.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import socket
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Literal, Protocol
 
 from harness.errors import ShapingError
 from harness.model.impairment import Impairment
 from harness.model.measurement import LinkCounters
-from harness.plan.addressing import WAN_INTERFACE, WAN_RANGE, LabPlan, SitePlan
+from harness.model.topology import Link
+from harness.plan.addressing import SMALLEST_MTU6, WAN_INTERFACE, WAN_RANGE, WAN_RANGE6, LabPlan, SitePlan
 from harness.plan.shaping import BLOCKED, MAX_CORE_DELAY_US
 from harness.wan.calibration import CALIBRATION, one_way_delay_us
 from harness.wan.kernel import Kernel
@@ -21,8 +27,16 @@ from harness.wan.local_transport import LocalTransport
 from harness.wan.offloads import switch_off
 from harness.wan.qdisc_tree import QdiscTree
 
-_IFF_UP = 1
+_IFF_UP, _IFF_NOARP, _IFF_MULTICAST = 0x1, 0x80, 0x1000
+_IFA_F_NODAD = 0x02
+_NO_LINK_LOCAL = 1
 _NUD_PERMANENT = 0x80
+_FAMILIES = (socket.AF_INET, socket.AF_INET6)
+_LOCK_MTU = 1 << 2
+"""RTAX_LOCK is a set of bits, RTAX_MTU is number 2."""
+
+_SMALL_LINKS_TABLE = 10_000
+_SMALL_LINKS_PRIORITY = 1_000
 
 
 class Cabling(Protocol):
@@ -60,8 +74,10 @@ class RouterCore:
         self._netns: dict[int, str] = {}
         self._port: dict[int, int] = {}
         self._tree: QdiscTree | None = None
+        self._ipv6 = False
         if state is not None and state["plan"] is not None:
             self._plan = LabPlan.model_validate(state["plan"])
+            self._ipv6 = state["ipv6"]
             self._netns = {int(index): name for index, name in state["netns"].items()}
             self._port = {int(index): number for index, number in state["ports"].items()}
             self._tree = QdiscTree(kernel, self._plan, self._port, seed)
@@ -70,11 +86,12 @@ class RouterCore:
     def attach(self, plan: LabPlan, netns_of_site: Mapping[str, str]) -> None:
         """See WanCore. Every link starts blocked until it is shaped."""
         self._plan = plan
+        self._ipv6 = self._prepare_kernel(plan)
         self._netns = {site.index: netns_of_site[site.site] for site in plan.sites}
         self._cabling.connect(self._netns)
         self._configure_core(plan)
         for site in plan.sites:
-            _configure_site(site, self._netns[site.index], plan.topology.mtu)
+            _configure_site(site, self._netns[site.index], plan.topology.mtu, self._ipv6)
         self._tree = QdiscTree(self._kernel, plan, self._port, self._seed)
         self._tree.build()
         if len(plan.sites) > 1:
@@ -98,6 +115,7 @@ class RouterCore:
             **self._cabling.state(),
             "placement": self.placement,
             "seed": self._seed,
+            "ipv6": self._ipv6,
             "core_delay_us": 0 if self._tree is None else self._tree.core_delay_us,
             "plan": None if self._plan is None else self._plan.model_dump(mode="json"),
             "netns": {str(index): name for index, name in self._netns.items()},
@@ -107,6 +125,8 @@ class RouterCore:
     def detach(self) -> None:
         """See WanCore."""
         try:
+            if self._plan is not None:
+                self._forget_small_links(self._plan)
             self._cabling.release(self._netns, self._kernel, list(self._port.values()))
         finally:
             self._plan = self._tree = None
@@ -131,62 +151,167 @@ class RouterCore:
     def _take_off(self, tree: QdiscTree, core_delay_us: int) -> None:
         tree.core_delay_us = core_delay_us
         self.detail = f"{self._cabling.detail}, own forwarding delay of {core_delay_us} µs taken off"
+        if not self._ipv6:
+            self.detail += ", IPv4 alone"
 
     def _attached(self) -> QdiscTree:
         if self._tree is None:
             raise ShapingError("the WAN core has no lab attached")
         return self._tree
 
+    def _prepare_kernel(self, plan: LabPlan) -> bool:
+        """Let the core forward, and no site speak for another; whether it does IPv6 too."""
+        transport = self._kernel.transport
+        for setting, value in (("ip_forward", "1"), ("conf/all/rp_filter", "1"), ("conf/all/send_redirects", "0")):
+            transport.write_sysctl(f"net/ipv4/{setting}", value)
+        transport.write_sysctl("net/ipv4/conf/default/send_redirects", "0")
+        if not plan.ipv6:
+            return False
+        try:
+            # Forwarding waits until the ports are quiet: a router joins a group on every port, and says so.
+            for setting in ("all/forwarding", "all/disable_ipv6", "default/disable_ipv6"):
+                transport.write_sysctl(f"net/ipv6/conf/{setting}", "0")
+        except OSError:
+            return False
+        return True
+
     def _configure_core(self, plan: LabPlan) -> None:
         mtu = plan.topology.mtu
         links = self._kernel.links()
         self._port = {site.index: links[port_name(site.index)]["index"] for site in plan.sites}
-        self._kernel.transport.write_sysctl("net/ipv4/ip_forward", "1")
+        with self._kernel.batch() as batch:
+            for site in plan.sites:
+                _quiet_link(batch, self._port[site.index], site.gateway_mac, mtu, self._ipv6)
+        if self._ipv6:
+            self._kernel.transport.write_sysctl("net/ipv6/conf/all/forwarding", "1")
         with self._kernel.batch() as batch:
             for site in plan.sites:
                 port = self._port[site.index]
-                batch.link("set", index=port, address=site.gateway_mac, mtu=mtu)
                 batch.addr("add", index=port, address=str(site.wan_gateway), prefixlen=site.wan_network.prefixlen)
+                if self._ipv6:
+                    _add_address6(batch, port, str(site.wan_gateway6))
                 batch.link("set", index=port, state="up")
-                batch.neigh("replace", ifindex=port, dst=str(site.wan_address), lladdr=site.wan_mac, state="permanent")
+                for neighbour in _neighbours_of_core(site, self._ipv6):
+                    _add_neighbour(batch, port, neighbour, site.wan_mac)
+                for prefix, gateway in _prefixes(site, self._ipv6):
+                    if gateway is not None:
+                        batch.route("replace", dst=str(prefix), gateway=gateway, oif=port)
+            for source, small in _small_links(plan):
+                self._add_small_links(batch, plan, source, small)
         for site in plan.sites:
-            name = port_name(site.index)
-            for setting, value in (("rp_filter", "1"), ("send_redirects", "0")):
-                self._kernel.transport.write_sysctl(f"net/ipv4/conf/{name}/{setting}", value)
-            switch_off(self._kernel.transport, name)
+            switch_off(self._kernel.transport, port_name(site.index))
         _verify_interfaces(
             self._kernel,
-            [(port_name(s.index), s.gateway_mac, mtu, str(s.wan_address), s.wan_mac) for s in plan.sites],
+            {
+                port_name(site.index): (site.gateway_mac, mtu, _neighbours_of_core(site, self._ipv6), site.wan_mac)
+                for site in plan.sites
+            },
         )
 
+    def _add_small_links(self, batch: Any, plan: LabPlan, source: SitePlan, links: Sequence[Link]) -> None:
+        """Packets from this source take routes of their own to where a link is smaller: the core then says how large a
+        packet may be. IPv6 needs the lock for it, and takes no less than its smallest MTU."""
+        table = _SMALL_LINKS_TABLE + source.index
+        self._small_links_rule(batch, "add", source)
+        for link in links:
+            destination = plan.site(link.destination)
+            port = self._port[destination.index]
+            for prefix, gateway in _prefixes(destination, self._ipv6):
+                assert link.mtu is not None
+                mtu = link.mtu if prefix.version == 4 else max(link.mtu, SMALLEST_MTU6)
+                where = {} if gateway is None else {"gateway": gateway}
+                metrics = {"attrs": [("RTAX_LOCK", _LOCK_MTU), ("RTAX_MTU", mtu)]}
+                batch.route("replace", dst=str(prefix), oif=port, table=table, metrics=metrics, **where)
 
-def _configure_site(site: SitePlan, netns: str, mtu: int) -> None:
+    def _forget_small_links(self, plan: LabPlan) -> None:
+        with self._kernel.batch() as batch:
+            for source, _ in _small_links(plan):
+                self._small_links_rule(batch, "del", source)
+
+    def _small_links_rule(self, batch: Any, what: str, source: SitePlan) -> None:
+        for family in _FAMILIES if self._ipv6 else _FAMILIES[:1]:
+            batch.rule(
+                what,
+                family=family,
+                priority=_SMALL_LINKS_PRIORITY,
+                iifname=port_name(source.index),
+                table=_SMALL_LINKS_TABLE + source.index,
+            )
+
+
+def _small_links(plan: LabPlan) -> Iterator[tuple[SitePlan, list[Link]]]:
+    """The sites from which links go that have an MTU of their own, and those links."""
+    small: dict[str, list[Link]] = {}
+    for link in plan.topology.links:
+        if link.mtu is not None and link.mtu < plan.topology.mtu:
+            small.setdefault(link.source, []).append(link)
+    for source, links in small.items():
+        yield plan.site(source), links
+
+
+def _prefixes(site: SitePlan, ipv6: bool) -> Iterator[tuple[IPv4Network | IPv6Network, str | None]]:
+    """What the core reaches at a site, and the gateway to it (None: it is on the line itself)."""
+    yield site.wan_network, None
+    if site.edge is not None and site.edge.nat is None:
+        yield site.edge.lan_network, str(site.wan_address)
+    if ipv6 and site.wan_network6 is not None:
+        yield site.wan_network6, None
+        if site.edge is not None and site.edge.lan_network6 is not None:
+            yield site.edge.lan_network6, str(site.wan_address6)
+
+
+def _neighbours_of_core(site: SitePlan, ipv6: bool) -> list[str]:
+    """Whom the core finds at the other end of a site's line, all behind one MAC."""
+    extra = [] if site.edge is None else [str(address) for address in site.edge.extra_addresses]
+    return [str(site.wan_address), *extra, *([str(site.wan_address6)] if ipv6 else [])]
+
+
+def _quiet_link(batch: Any, index: int, mac: str, mtu: int, ipv6: bool) -> None:
+    batch.link("set", index=index, address=mac, mtu=mtu, flags=_IFF_NOARP, change=_IFF_UP | _IFF_NOARP | _IFF_MULTICAST)
+    if ipv6:
+        mode = {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", _NO_LINK_LOCAL)]}
+        batch.link("set", index=index, IFLA_AF_SPEC={"attrs": [("AF_INET6", mode)]})
+
+
+def _add_address6(batch: Any, index: int, address: str) -> None:
+    batch.addr("add", family=socket.AF_INET6, index=index, address=address, prefixlen=64, flags=_IFA_F_NODAD)
+
+
+def _add_neighbour(batch: Any, index: int, address: str, mac: str) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    batch.neigh("replace", family=family, ifindex=index, dst=address, lladdr=mac, state="permanent")
+
+
+def _configure_site(site: SitePlan, netns: str, mtu: int, ipv6: bool) -> None:
+    gateways = [str(site.wan_gateway), *([str(site.wan_gateway6)] if ipv6 else [])]
     with closing(Kernel(LocalTransport(netns))) as kernel:
-        # Nothing but the lab's own packets shall cross the WAN: no router solicitations, no duplicate-address probes.
-        kernel.transport.write_sysctl(f"net/ipv6/conf/{WAN_INTERFACE}/disable_ipv6", "1")
         index = kernel.links()[WAN_INTERFACE]["index"]
         with kernel.batch() as batch:
-            batch.link("set", index=index, address=site.wan_mac, mtu=mtu)
+            _quiet_link(batch, index, site.wan_mac, mtu, ipv6)
             batch.addr("add", index=index, address=str(site.wan_address), prefixlen=site.wan_network.prefixlen)
+            if ipv6:
+                _add_address6(batch, index, str(site.wan_address6))
             batch.link("set", index=index, state="up")
-            batch.neigh("replace", ifindex=index, dst=str(site.wan_gateway), lladdr=site.gateway_mac, state="permanent")
-            batch.route("replace", dst=str(WAN_RANGE), gateway=str(site.wan_gateway), oif=index)
+            for gateway, destination in zip(gateways, (WAN_RANGE, WAN_RANGE6), strict=False):
+                _add_neighbour(batch, index, gateway, site.gateway_mac)
+                batch.route("replace", dst=str(destination), gateway=gateway, oif=index)
         switch_off(kernel.transport, WAN_INTERFACE)
-        _verify_interfaces(kernel, [(WAN_INTERFACE, site.wan_mac, mtu, str(site.wan_gateway), site.gateway_mac)])
+        _verify_interfaces(kernel, {WAN_INTERFACE: (site.wan_mac, mtu, gateways, site.gateway_mac)})
 
 
-def _verify_interfaces(kernel: Kernel, wanted: Iterable[tuple[str, str, int, str, str]]) -> None:
-    """Name, MAC, MTU, and the permanent neighbour's address and MAC of each interface are as asked, and it is up."""
+def _verify_interfaces(kernel: Kernel, wanted: Mapping[str, tuple[str, int, Iterable[str], str]]) -> None:
+    """MAC, MTU, and the permanent neighbours' addresses and MAC of each interface are as asked, and it is up."""
     links = kernel.links()
-    for name, mac, mtu, neighbour, neighbour_mac in wanted:
+    permanent = {
+        (entry["ifindex"], entry.get_attr("NDA_DST"), entry.get_attr("NDA_LLADDR"))
+        for entry in kernel.all_neighbours()
+        if entry["state"] & _NUD_PERMANENT
+    }
+    for name, (mac, mtu, neighbours, neighbour_mac) in wanted.items():
         link = links[name]
         got = (link.get_attr("IFLA_ADDRESS"), link.get_attr("IFLA_MTU"), bool(link["flags"] & _IFF_UP))
         if got != (mac, mtu, True):
             raise ShapingError(f"{name}: asked for MAC {mac}, MTU {mtu}, up; the kernel has {got}")
-        if not any(
-            entry.get_attr("NDA_DST") == neighbour
-            and entry.get_attr("NDA_LLADDR") == neighbour_mac
-            and entry["state"] & _NUD_PERMANENT
-            for entry in kernel.neighbours(link["index"])
-        ):
-            raise ShapingError(f"{name}: the permanent neighbour {neighbour} is missing")
+        for neighbour in neighbours:
+            if (link["index"], neighbour, neighbour_mac) not in permanent:
+                raise ShapingError(f"{name}: the permanent neighbour {neighbour} is missing")
