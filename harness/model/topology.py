@@ -12,6 +12,7 @@ from harness.model.base import Value
 from harness.model.impairment import Impairment
 from harness.model.timeline import Outage as Outage
 from harness.model.timeline import TimelineEvent
+from harness.model.trace import TracePlay
 
 
 class Nat(Value):
@@ -53,7 +54,8 @@ class Site(Value):
 class Link(Value):
     """The directed path from one site to another. ``source_note`` says where its numbers come from.
 
-    ``mtu`` is the largest IP packet on this link where it is smaller than the topology's.
+    ``mtu`` is the largest IP packet on this link where it is smaller than the topology's. ``beyond_source`` is what
+    packets meet without the access line of the source, where it has one; ``beyond_destination`` likewise.
     """
 
     source: str
@@ -62,6 +64,8 @@ class Link(Value):
     profile: str | None = None
     source_note: str = ""
     mtu: int | None = Field(default=None, ge=576, le=9000)
+    beyond_source: Impairment | None = None
+    beyond_destination: Impairment | None = None
 
     @property
     def name(self) -> str:
@@ -101,6 +105,7 @@ class Topology(Value):
     links: tuple[Link, ...]
     timeline: tuple[TimelineEvent, ...] = ()
     cross_traffic: tuple[CrossTraffic, ...] = ()
+    traces: tuple[TracePlay, ...] = ()
 
     @property
     def site_names(self) -> tuple[str, ...]:

@@ -120,3 +120,19 @@ class Trace(Value):
     def course(self, direction: Direction) -> Course:
         """One direction; where the file has but one, that."""
         return self.down if direction == "down" or self.up is None else self.up
+
+
+class TracePlay(Value):
+    """A trace that a topology's links follow while its timeline runs. ``file`` is where it was found, with the
+    ``digest`` of its content then. Either ``pairs`` become the trace (of two opposite ones the first is ``up``), or it
+    is the access line of ``site``.
+    """
+
+    trace: str
+    file: str
+    digest: str
+    pairs: tuple[tuple[str, str], ...] = ()
+    site: str | None = None
+    offset_s: float = Field(default=0.0, ge=0)
+    speed: float = Field(default=1.0, gt=0)
+    loop: bool = True
