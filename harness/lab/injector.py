@@ -4,30 +4,42 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 
-from harness.errors import LabError, LonghaulError, ShapingError
+from harness.errors import FidelityError, InputError, LabError, LonghaulError, ShapingError
+from harness.lab.fault_desk import FaultDesk, FaultListener, Healed, Software
 from harness.lab.lab import Lab
-from harness.plan.timeline import Transition, links_of, transitions
+from harness.model.timeline import TimelineEvent
+from harness.plan.timeline import Step, steps
 
 
 class Injector:
-    """Applies the timeline's outages in a thread of its own, from ``start`` until ``stop``.
+    """Carries out the timeline's steps in a thread of its own, from ``start`` until ``stop``.
 
-    Each change carries its planned and its actual time. An outage cuts links off in its own name, so that it overlaps
-    with other faults in any order. ``on_fault`` is called with ("outage" or "heal", site, planned seconds, actual
-    seconds), both since the lab's epoch. An error ends the timeline and is raised by ``stop``.
+    Each change and fault carries its planned and its actual time; what is late is made at once, in order, and nothing
+    is left out. ``on_fault``: see FaultListener. An error ends the timeline and is raised by ``stop``, after the
+    healing.
     """
 
-    HOLDER = "outage of "
+    ORIGIN = "timeline"
 
-    def __init__(self, lab: Lab, *, on_fault: Callable[[str, str, float, float], None] | None = None) -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        *,
+        timeline: Sequence[TimelineEvent] | None = None,
+        software: Software | None = None,
+        on_fault: FaultListener | None = None,
+    ) -> None:
         self._lab = lab
-        self._on_fault = on_fault
+        self._timeline = lab.topology.timeline if timeline is None else tuple(timeline)
+        self._desk = FaultDesk(lab, origin=self.ORIGIN, software=software, on_fault=on_fault)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self._error: Exception | None = None
-        self._cut: frozenset[str] = frozenset()
+        self._error: LonghaulError | None = None
+        self._begun: dict[tuple[int, int], str] = {}
+        self.healed: tuple[Healed, ...] = ()
+        """What the final healing undid, once ``stop`` has returned."""
 
     def start(self) -> None:
         """Begin the timeline now; a topology without one does nothing. Once for each injector."""
@@ -36,63 +48,68 @@ class Injector:
         self._thread = threading.Thread(target=self._run, args=(time.monotonic(),), name="injector", daemon=True)
         self._thread.start()
 
-    def stop(self) -> None:
-        """End the timeline, heal every outage, and verify by read-back. Idempotent.
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until every step is made or one has failed; False when the time is up. A timeline that repeats without a
+        count never ends."""
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+            return not self._thread.is_alive()
+        return True
 
-        Raises what ended the timeline early, and ShapingError when a link is not healed.
+    def stop(self) -> None:
+        """End the timeline, undo all of its faults that are in force, and verify. Idempotent.
+
+        Raises what ended the timeline early, else LabError for a fault that is not undone, else ShapingError when the
+        kernel's settings of a link are not those that must be in force.
         """
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
         error, self._error = self._error, None
-        if self._lab.broken is None:
-            self._heal()
+        if self._begun and self._lab.broken is None:
+            error = self._heal(error)
         if error is not None:
             raise error
 
+    def _heal(self, error: LonghaulError | None) -> LonghaulError | None:
+        """The error to raise: the first one."""
+        own = set(self._begun.values())
+        self._begun.clear()
+        try:
+            self.healed = self._desk.heal([fault for fault in self._desk.in_force() if fault.id in own])
+            # Also of those that ended in time.
+            problems = [self._desk.problem(span.begin) for span in self._desk.spans() if span.begin.id in own]
+            left = [healed.problem for healed in self.healed] + problems
+            named = list(dict.fromkeys(problem for problem in left if problem is not None))
+            if named:
+                return error or LabError(f"not healed after the timeline: {'; '.join(named)}")
+            wrong = self._desk.wrong_links()
+            if wrong:
+                return error or ShapingError(f"not healed after the timeline: {', '.join(wrong)}")
+        except LonghaulError as failure:
+            return error or failure
+        return error
+
     def _run(self, begin_s: float) -> None:
         try:
-            for transition in transitions(self._lab.topology.timeline):
-                if self._stop.wait(timeout=max(0.0, begin_s + transition.at_s - time.monotonic())):
+            for step in steps(self._timeline):
+                if self._stop.wait(timeout=max(0.0, begin_s + step.at_s - time.monotonic())):
                     return
-                self._apply(transition, begin_s + transition.at_s - self._lab.epoch_s)
+                self._carry_out(step, begin_s + step.at_s - self._lab.epoch_s)
+        except InputError as error:
+            self._error = FidelityError(f"the timeline could not go on: {error.message}", hint=error.hint)
+        except LonghaulError as error:
+            self._error = error
         except Exception as error:
             # A thread has no caller: ``stop`` raises what happens here, whatever it is.
-            self._error = error if isinstance(error, LonghaulError) else LabError(f"the timeline ended: {error!r}")
+            self._error = LabError(f"the timeline ended: {error!r}")
 
-    def _apply(self, transition: Transition, planned_s: float) -> None:
-        for site in sorted(transition.sites - self._cut):
-            self._lab.hold(links_of(self._lab.topology, site), self._holder(site), f"outage of {site}", planned_s)
-            self._tell("outage", site, planned_s)
-        for site in sorted(self._cut - transition.sites):
-            self._let_go(site, planned_s)
-        self._cut = transition.sites
-
-    def _let_go(self, site: str, planned_s: float | None) -> None:
-        links = links_of(self._lab.topology, site)
-        self._lab.let_go(links, self._holder(site), f"end of the outage of {site}", planned_s)
-        now_s = time.monotonic() - self._lab.epoch_s
-        self._tell("heal", site, now_s if planned_s is None else planned_s)
-
-    def _heal(self) -> None:
-        for site in sorted(self._cut):
-            self._let_go(site, None)
-        healed, self._cut = self._cut, frozenset()
-        if not healed:
-            return
-        found = self._lab.read_back()
-        wrong = [
-            f"{source}>{destination}"
-            for site in healed
-            for source, destination in links_of(self._lab.topology, site)
-            if found[source, destination].blocked != self._lab.in_force(source, destination).blocked
-        ]
-        if wrong:
-            raise ShapingError(f"not healed after the timeline: {', '.join(sorted(set(wrong)))}")
-
-    def _tell(self, action: str, site: str, planned_s: float) -> None:
-        if self._on_fault is not None:
-            self._on_fault(action, site, planned_s, time.monotonic() - self._lab.epoch_s)
-
-    def _holder(self, site: str) -> str:
-        return self.HOLDER + site
+    def _carry_out(self, step: Step, planned_s: float) -> None:
+        key = step.event, step.repeat
+        match step.do:
+            case "begin":
+                self._begun[key] = self._desk.begin(self._timeline[step.event], planned_s)
+            case "move":
+                self._desk.move(self._begun[key], step.turn, planned_s)
+            case "end":
+                self._desk.end(self._begun[key], planned_s)

@@ -181,6 +181,10 @@ class Lab:
         """Set every link back to what the topology says, and end every overlay and hold."""
         return self._apply({link: with_state(state) for link, state in self._links.initial.items()}, reason)
 
+    def initial_state(self, link: LinkKey) -> LinkState:
+        """What the topology says of a link, and nobody holding it."""
+        return self._links.initial[link]
+
     def link_states(self) -> Mapping[LinkKey, LinkState]:
         """Every link: its base, what lies over it, and who cuts it off."""
         return self._links.states()

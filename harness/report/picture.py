@@ -10,6 +10,7 @@ from math import atan2, hypot, log10, pi
 
 from harness.model.impairment import GilbertElliottLoss, Impairment
 from harness.model.measurement import LinkMeasurement
+from harness.model.timeline import Outage, subject_of
 from harness.model.topology import Site, Topology
 from harness.model.units import brief_duration, brief_number, brief_rate, brief_share, format_duration
 from harness.model.verdict import Verdict
@@ -317,10 +318,11 @@ def _legend(topology: Topology, pairs: list[_Pair], labelled: bool) -> Iterator[
             parts.append("two arrows: the directions differ")
         if parts:
             yield xml(" · ".join(parts))
-    for outage in topology.timeline[:3]:
-        every = f", every {brief_duration(outage.every_s * 1e6)}" if outage.every_s is not None else ""
-        at, length = brief_duration(outage.at_s * 1e6), brief_duration(outage.duration_s * 1e6)
-        yield xml(f"timeline: {outage.site} is cut off for {length}, first at {at}{every}")
+    for event in topology.timeline[:3]:
+        every = f", every {brief_duration(event.every_s * 1e6)}" if event.every_s is not None else ""
+        length = "" if event.duration_s is None else f" for {brief_duration(event.duration_s * 1e6)}"
+        what = f"{event.site} is cut off" if isinstance(event, Outage) else f"{event.do} of {subject_of(event)}"
+        yield xml(f"timeline: {what}{length}, first at {brief_duration(event.at_s * 1e6)}{every}")
     if len(topology.timeline) > 3:
         yield f"timeline: and {len(topology.timeline) - 3} more"
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from harness.errors import InputError
 from harness.model.topology import Site, Topology
+from harness.plan.timeline import sites_named
 
 
 def resolve_site(word: str, sites: Sequence[Site]) -> str:
@@ -30,7 +31,7 @@ def resolve_site(word: str, sites: Sequence[Site]) -> str:
 
 
 def first_sites(topology: Topology, count: int | None) -> Topology:
-    """The topology cut down to its first ``count`` sites and the links and outages among them; all for None.
+    """The topology cut down to its first ``count`` sites and the links and events among them; all for None.
 
     Raises InputError for fewer than two or more than there are.
     """
@@ -47,6 +48,6 @@ def first_sites(topology: Topology, count: int | None) -> Topology:
         update={
             "sites": sites,
             "links": tuple(link for link in topology.links if {link.source, link.destination} <= kept),
-            "timeline": tuple(outage for outage in topology.timeline if outage.site in kept),
+            "timeline": tuple(event for event in topology.timeline if sites_named(event) <= kept),
         }
     )
