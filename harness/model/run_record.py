@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from harness.model.base import Value
+from harness.model.health import RunHealth
 from harness.model.impairment import Impairment
 from harness.model.measurement import LinkCounters, LinkMeasurement
 from harness.model.topology import Topology
@@ -82,5 +83,6 @@ class RunRecord(Value):
     counters: tuple[LinkCounters, ...] = ()
     tests: tuple[TestRecord, ...] = ()
     environment: Environment
+    health: RunHealth | None = None
     workload: dict[str, str | int | float] = Field(default_factory=dict)
     artifacts: tuple[str, ...] = ()

@@ -14,6 +14,7 @@ from harness.errors import ExitCode, FidelityError, LabError, LonghaulError, Nod
 from harness.lab.injector import Injector
 from harness.lab.lab import Lab
 from harness.lab.signals import uninterrupted
+from harness.model.health import RunHealth
 from harness.model.measurement import LinkCounters, LinkMeasurement
 from harness.model.run_record import Environment, RunRecord, TestRecord
 from harness.model.topology import Topology
@@ -22,6 +23,7 @@ from harness.robotlib.listener import Progress
 from harness.robotlib.runner import SuiteOutcome, run_suites
 from harness.run.directory import RunDirectory
 from harness.run.environment import collect_environment
+from harness.run.health import HostWatch, TrafficWatch
 from harness.run.recorder import Recorder
 from harness.run.session import Session
 from harness.run.workload import WorkloadOptions
@@ -55,6 +57,7 @@ class _Found:
     outcome: SuiteOutcome | None = None
     environment: Environment | None = None
     workload: Mapping[str, str | int] = field(default_factory=dict)
+    health: RunHealth | None = None
     error: LonghaulError | None = None
 
 
@@ -130,15 +133,18 @@ def _on_lab(request: RunRequest, lab: Lab, recorder: Recorder, progress: Progres
     if any(link.verdict is Verdict.INVALID for link in found.links):
         return
     before = lab.counters()
+    host = HostWatch(lab, request.directory.host)
+    host.start()
     injector = Injector(lab)
     injector.start()
     try:
-        found.outcome = run_suites(request.suite, session, progress)
+        found.outcome = run_suites(request.suite, session, progress, TrafficWatch(lab, request.topology))
         if found.outcome.lab_error is not None:
             found.error = LabError(found.outcome.lab_error)
     finally:
         with uninterrupted():
             say("collecting logs")
+            found.health = host.finish()
             _finish(session, lab, found)
             injector.stop()
     found.counters = _of_run(request.topology, _grown(before, lab.counters()))
@@ -203,7 +209,7 @@ def _record(
     elapsed_s: float,
     down_s: float | None,
 ) -> RunRecord:
-    verdict, exit_code, reasons = judge(found.links, found.outcome, found.error)
+    verdict, exit_code, reasons = judge(found.links, found.outcome, found.error, found.health)
     assert found.environment is not None
     return RunRecord(
         run_id=request.directory.root.name,
@@ -222,19 +228,24 @@ def _record(
         counters=found.counters,
         tests=() if found.outcome is None else found.outcome.tests,
         environment=found.environment,
+        health=found.health,
         workload=dict(found.workload),
         artifacts=request.directory.artifacts(),
     )
 
 
 def judge(
-    links: tuple[LinkMeasurement, ...], outcome: SuiteOutcome | None, error: LonghaulError | None
+    links: tuple[LinkMeasurement, ...],
+    outcome: SuiteOutcome | None,
+    error: LonghaulError | None,
+    health: RunHealth | None = None,
 ) -> tuple[Verdict, ExitCode, tuple[str, ...]]:
     """The run's verdict, its exit code and why. Pure. A lab that broke or a stop by the user leaves no verdict on the
     system under test, so both are INVALID, each with an exit code of its own."""
     reasons = [f"{link.source}>{link.destination}: {link.reason}" for link in links if link.verdict is Verdict.INVALID]
     tests: tuple[TestRecord, ...] = () if outcome is None else outcome.tests
     reasons += [f"{test.suite}: {test.name}: {test.message}" for test in tests if test.status == "INVALID"]
+    reasons += [str(finding) for finding in health.findings if finding.severity == "invalid"] if health else []
     invalid = bool(reasons)
     failed = [] if outcome is None else _failed(outcome)
     if error is not None:

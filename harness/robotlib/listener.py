@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 from harness.errors import LonghaulError
 from harness.model.run_record import TestRecord
 from harness.robotlib.context import INVALID_PREFIX
+from harness.run.health import TrafficWatch
 from harness.run.session import Session
 
 Status = Literal["PASS", "FAIL", "SKIP", "INVALID"]
@@ -38,8 +39,9 @@ class SessionListener:
 
     ROBOT_LISTENER_API_VERSION = 3
 
-    def __init__(self, session: Session, progress: Progress) -> None:
+    def __init__(self, session: Session, progress: Progress, traffic: TrafficWatch | None = None) -> None:
         self._session = session
+        self._traffic = traffic
         self._progress = progress
         self._started_s = 0.0
         self._wan_mark = 0
@@ -53,6 +55,8 @@ class SessionListener:
         self._wan_mark = len(session.wan.changes())
         try:
             session.begin_test()
+            if self._traffic is not None:
+                self._traffic.begin()
         except LonghaulError as error:
             # The test itself will meet the broken lab and say so.
             session.recorder.record("note", "counters not read", data={"error": error.message})
@@ -62,6 +66,8 @@ class SessionListener:
     def end_test(self, data: Any, result: Any) -> None:
         """Robot calls it after a test, its teardown included."""
         session = self._session
+        if result.status == "PASS":
+            self._refuse_vacuous(result)
         message = str(result.message)
         record = TestRecord(
             suite=_suite_name(result),
@@ -78,6 +84,18 @@ class SessionListener:
         self.tests.append(record)
         session.recorder.record("note", "test ended", data={"test": result.full_name, "status": record.status})
         self._progress.test_ended(record)
+
+    def _refuse_vacuous(self, result: Any) -> None:
+        """A test that passed although what it asked of the WAN touched nothing is INVALID, in Robot's files too."""
+        if self._traffic is None:
+            return
+        try:
+            reason = self._traffic.reason(self._session.wan.changes(self._wan_mark))
+        except LonghaulError as error:
+            self._session.recorder.record("note", "counters not read", data={"error": error.message})
+            return
+        if reason:
+            result.status, result.message = "FAIL", f"{INVALID_PREFIX}vacuous: {reason}"
 
     def end_suite(self, data: Any, result: Any) -> None:
         """Robot calls it after a suite; its teardown may have failed after all tests had passed."""

@@ -16,6 +16,7 @@ from harness.model.base import Value
 from harness.model.run_record import TestRecord
 from harness.robotlib.context import context
 from harness.robotlib.listener import Progress, SessionListener
+from harness.run.health import TrafficWatch
 from harness.run.session import Session
 
 SUITE_KINDS = ("smoke", "wan", "mobile", "faults")
@@ -85,9 +86,14 @@ def _unnoticed(result: Any, listener: SessionListener) -> list[str]:
     return []
 
 
-def run_suites(suite: TestSuite, session: Session, progress: Progress) -> SuiteOutcome:
-    """Run them. An interrupt (Ctrl-C, SIGTERM) ends the running test, runs its teardown and skips the rest."""
-    listener = SessionListener(session, progress)
+def run_suites(
+    suite: TestSuite, session: Session, progress: Progress, traffic: TrafficWatch | None = None
+) -> SuiteOutcome:
+    """Run them; with ``traffic``, a test whose impairment touched nothing is INVALID.
+
+    An interrupt (Ctrl-C, SIGTERM) ends the running test, runs its teardown and skips the rest.
+    """
+    listener = SessionListener(session, progress, traffic)
     context.begin(session)
     directory = session.directory
     # Robot writes errors of listeners and libraries to the streams that it is given; they belong beside its log.

@@ -38,6 +38,11 @@ class RunDirectory:
         return self.root / "history.jsonl"
 
     @property
+    def host(self) -> Path:
+        """The host's health, second by second, JSON lines."""
+        return self.root / "host.jsonl"
+
+    @property
     def logs(self) -> Path:
         """Logs of every process, by site."""
         return self.root / "logs"
