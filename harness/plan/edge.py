@@ -66,7 +66,7 @@ def lan_commands(site: SitePlan, mtu: int) -> list[str]:
         f"link set dev {LAN_INTERFACE} mtu {mtu} up",
     ]
     if edge.lan_network6 is not None:
-        commands.append(f"-6 address add {edge.lan_address6}/64 dev {LAN_INTERFACE} nodad")
+        commands.append(f"address add {edge.lan_address6}/64 dev {LAN_INTERFACE} nodad")
     for number, node in enumerate(site.nodes):
         peer = f"peer name {LAN_INTERFACE} address {node.mac} mtu {mtu} netns {node.netns}"
         commands += [
@@ -86,8 +86,8 @@ def node_commands(site: SitePlan, node: NodePlan) -> list[str]:
     ]
     if node.address6 is not None:
         commands += [
-            f"-6 address add {node.address6}/64 dev {LAN_INTERFACE} nodad",
-            f"-6 route add {WAN_RANGE6} via {edge.lan_address6} dev {LAN_INTERFACE}",
+            f"address add {node.address6}/64 dev {LAN_INTERFACE} nodad",
+            f"route add {WAN_RANGE6} via {edge.lan_address6} dev {LAN_INTERFACE}",
         ]
     return commands
 

@@ -17,13 +17,14 @@ from pyroute2.iproute.linux import IPBatch
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
 from pyroute2.netlink.rtnl.tcmsg import tcmsg
 
 from harness.errors import ShapingError
 from harness.wan import netem
 
-RTM_GETLINK, RTM_GETADDR, RTM_GETNEIGH, RTM_GETQDISC = 18, 22, 30, 38
-_AF_INET = 2
+RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE, RTM_GETNEIGH, RTM_GETQDISC = 18, 22, 26, 30, 38
+_AF_INET, _AF_INET6 = 2, 10
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_ECHO, _NLM_F_DUMP = 0x1, 0x4, 0x8, 0x300
 _NLM_F_CAPPED, _NLM_F_ACK_TLVS = 0x100, 0x200
@@ -107,6 +108,15 @@ class Kernel:
     def all_neighbours(self) -> list[Any]:
         """The neighbours of every interface, IPv4 and IPv6, as ``ndmsg``."""
         return list(self._dump(ndmsg(), RTM_GETNEIGH, ndmsg))
+
+    def routes(self) -> list[Any]:
+        """The routes of every table, IPv4 and IPv6, as ``rtmsg``."""
+        found = []
+        for family in (_AF_INET, _AF_INET6):
+            request = rtmsg()
+            request["family"] = family
+            found += self._dump(request, RTM_GETROUTE, rtmsg)
+        return found
 
     def qdiscs(self) -> list[Any]:
         """Every qdisc of every interface, as ``tcmsg``, with options and counters."""

@@ -12,13 +12,13 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Literal, Protocol
 
 from harness.errors import ShapingError
 from harness.model.impairment import Impairment
 from harness.model.measurement import LinkCounters
-from harness.model.topology import Link
 from harness.plan.addressing import SMALLEST_MTU6, WAN_INTERFACE, WAN_RANGE, WAN_RANGE6, LabPlan, SitePlan
 from harness.plan.shaping import BLOCKED, MAX_CORE_DELAY_US
 from harness.wan.calibration import CALIBRATION, one_way_delay_us
@@ -196,8 +196,10 @@ class RouterCore:
                 for prefix, gateway in _prefixes(site, self._ipv6):
                     if gateway is not None:
                         batch.route("replace", dst=str(prefix), gateway=gateway, oif=port)
-            for source, small in _small_links(plan):
-                self._add_small_links(batch, plan, source, small)
+            for route in _small_routes(plan, self._ipv6):
+                self._add_small_route(batch, route)
+            for source in _sources_of_small_links(plan):
+                self._small_links_rule(batch, "add", source)
         for site in plan.sites:
             switch_off(self._kernel.transport, port_name(site.index))
         _verify_interfaces(
@@ -207,25 +209,34 @@ class RouterCore:
                 for site in plan.sites
             },
         )
+        self._verify_small_routes(plan)
 
-    def _add_small_links(self, batch: Any, plan: LabPlan, source: SitePlan, links: Sequence[Link]) -> None:
-        """Packets from this source take routes of their own to where a link is smaller: the core then says how large a
-        packet may be. IPv6 needs the lock for it, and takes no less than its smallest MTU."""
-        table = _SMALL_LINKS_TABLE + source.index
-        self._small_links_rule(batch, "add", source)
-        for link in links:
-            destination = plan.site(link.destination)
-            port = self._port[destination.index]
-            for prefix, gateway in _prefixes(destination, self._ipv6):
-                assert link.mtu is not None
-                mtu = link.mtu if prefix.version == 4 else max(link.mtu, SMALLEST_MTU6)
-                where = {} if gateway is None else {"gateway": gateway}
-                metrics = {"attrs": [("RTAX_LOCK", _LOCK_MTU), ("RTAX_MTU", mtu)]}
-                batch.route("replace", dst=str(prefix), oif=port, table=table, metrics=metrics, **where)
+    def _add_small_route(self, batch: Any, route: _SmallRoute) -> None:
+        port = self._port[route.destination.index]
+        where = {} if route.gateway is None else {"gateway": route.gateway}
+        # IPv6 forwards by a route's MTU only where it is locked.
+        metrics = {"lock": _LOCK_MTU, "mtu": route.mtu}
+        batch.route("replace", dst=str(route.prefix), oif=port, table=route.table, metrics=metrics, **where)
+
+    def _verify_small_routes(self, plan: LabPlan) -> None:
+        wanted = {(route.table, str(route.prefix)): route.mtu for route in _small_routes(plan, self._ipv6)}
+        if not wanted:
+            return
+        found = {}
+        for route in self._kernel.routes():
+            metrics = route.get_attr("RTA_METRICS")
+            if metrics is not None and metrics.get_attr("RTAX_LOCK") == _LOCK_MTU:
+                prefix = f"{route.get_attr('RTA_DST')}/{route['dst_len']}"
+                found[route.get_attr("RTA_TABLE"), prefix] = metrics.get_attr("RTAX_MTU")
+        missing = [
+            f"{prefix} with MTU {mtu}" for (table, prefix), mtu in wanted.items() if found.get((table, prefix)) != mtu
+        ]
+        if missing:
+            raise ShapingError(f"the core lacks the routes to {', '.join(missing)}")
 
     def _forget_small_links(self, plan: LabPlan) -> None:
         with self._kernel.batch() as batch:
-            for source, _ in _small_links(plan):
+            for source in _sources_of_small_links(plan):
                 self._small_links_rule(batch, "del", source)
 
     def _small_links_rule(self, batch: Any, what: str, source: SitePlan) -> None:
@@ -235,18 +246,38 @@ class RouterCore:
                 family=family,
                 priority=_SMALL_LINKS_PRIORITY,
                 iifname=port_name(source.index),
-                table=_SMALL_LINKS_TABLE + source.index,
+                table=_small_table(source),
             )
 
 
-def _small_links(plan: LabPlan) -> Iterator[tuple[SitePlan, list[Link]]]:
-    """The sites from which links go that have an MTU of their own, and those links."""
-    small: dict[str, list[Link]] = {}
+@dataclass(frozen=True)
+class _SmallRoute:
+    """Packets from one site to a prefix of another take it where their link is smaller than the others: the core then
+    says how large a packet may be."""
+
+    table: int
+    destination: SitePlan
+    prefix: IPv4Network | IPv6Network
+    gateway: str | None
+    mtu: int
+
+
+def _small_routes(plan: LabPlan, ipv6: bool) -> Iterator[_SmallRoute]:
     for link in plan.topology.links:
         if link.mtu is not None and link.mtu < plan.topology.mtu:
-            small.setdefault(link.source, []).append(link)
-    for source, links in small.items():
-        yield plan.site(source), links
+            destination = plan.site(link.destination)
+            for prefix, gateway in _prefixes(destination, ipv6):
+                mtu = link.mtu if prefix.version == 4 else max(link.mtu, SMALLEST_MTU6)
+                yield _SmallRoute(_small_table(plan.site(link.source)), destination, prefix, gateway, mtu)
+
+
+def _sources_of_small_links(plan: LabPlan) -> list[SitePlan]:
+    tables = {route.table for route in _small_routes(plan, False)}
+    return [site for site in plan.sites if _small_table(site) in tables]
+
+
+def _small_table(source: SitePlan) -> int:
+    return _SMALL_LINKS_TABLE + source.index
 
 
 def _prefixes(site: SitePlan, ipv6: bool) -> Iterator[tuple[IPv4Network | IPv6Network, str | None]]:
