@@ -17,6 +17,7 @@ COMMANDS: tuple[str, ...] = (
     "doctor",
     "image",
     "test",
+    "selftest",
     "validate",
     "graph",
     "schema",
@@ -27,6 +28,8 @@ COMMANDS: tuple[str, ...] = (
     "shell",
     "link",
     "measure",
+    "play",
+    "trace",
     "capture",
 )
 """Modules of this package, in the order of ``--help``; each has ``register(app)``."""
