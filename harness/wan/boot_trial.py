@@ -14,19 +14,22 @@ import time
 from contextlib import closing
 
 from harness.errors import CoreError, LonghaulError
+from harness.wan.cables import cables_of
 from harness.wan.image import ImagePaths, ensure_image
 from harness.wan.kernel import Kernel
-from harness.wan.machine import Accelerator, choose_accelerator, start_machine, wait_until_up
-from harness.wan.vm_core import FEWEST_PORTS, name_ports
+from harness.wan.machine import choose_accelerator, start_machine, wait_until_up
+from harness.wan.qemu_command import Accelerator
+from harness.wan.vm_core import FEWEST_PORTS, fitting
 
 
 def boot_once(image: ImagePaths, accelerator: Accelerator, ports: int = FEWEST_PORTS) -> float:
     """Seconds from the start of QEMU until every interface is there and named. Raises CoreError."""
     started = time.monotonic()
-    machine = start_machine(image, ports, accelerator)
+    wiring, room = fitting(ports)
+    machine = start_machine(image, room, accelerator, wiring=wiring)
     try:
         with closing(Kernel(wait_until_up(machine))) as kernel:
-            name_ports(machine, kernel)
+            cables_of(machine).prepare(kernel)
         return time.monotonic() - started
     finally:
         machine.end()

@@ -9,18 +9,14 @@ import secrets
 import socket
 import struct
 import time
-import zlib
 from collections import deque
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 from harness.errors import CoreError, ShapingError
+from harness.wan.framing import FrameDecoder, encoded
 
 CONTROL_PORTS = 4
-_END, _ESC = b"\xc0", b"\xdb"
-_ESC_END, _ESC_ESC = b"\xdb\xdc", b"\xdb\xdd"
-_HEAD = struct.Struct("<IB")
 _U32 = struct.Struct("<I")
 _HELLO, _NETLINK, _LEASE, _ETHTOOL, _SYSCTL = 1, 2, 3, 4, 5
 _CALL_DEADLINE_S = 10.0
@@ -28,6 +24,7 @@ _GREETING_S = 0.1
 _PORT_WAIT_S = 10.0
 _PORT_RETRY_S = 0.02
 _INTERFACE_NAME = 16
+_READ_BYTES = 1 << 18
 
 
 def control_socket(directory: Path, number: int) -> Path:
@@ -44,8 +41,8 @@ class GuestTransport:
 
     def __init__(self, directory: Path, deadline: float) -> None:
         self._inbox: deque[tuple[int, bytes]] = deque()
-        self._partial = b""
         self._session = secrets.randbits(32)
+        self._decoder = FrameDecoder(self._session)
         self._lock, self._socket = _free_port(directory, deadline)
         try:
             # The END before HELLO closes whatever a client that died may have begun.
@@ -96,11 +93,9 @@ class GuestTransport:
         return self._await(kind, time.monotonic() + _CALL_DEADLINE_S)
 
     def _send(self, kind: int, payload: bytes) -> None:
-        body = _HEAD.pack(self._session, kind) + payload
-        body += _U32.pack(zlib.crc32(body))
         try:
             self._socket.settimeout(_CALL_DEADLINE_S)
-            self._socket.sendall(_END + body.replace(_ESC, _ESC_ESC).replace(_END, _ESC_END) + _END)
+            self._socket.sendall(encoded(self._session, kind, payload))
         except OSError as error:
             raise ShapingError(f"the WAN core's machine does not take commands: {error}") from error
 
@@ -118,7 +113,7 @@ class GuestTransport:
             raise TimeoutError("the WAN core's machine did not answer in time")
         self._socket.settimeout(remaining)
         try:
-            data = self._socket.recv(1 << 16)
+            data = self._socket.recv(_READ_BYTES)
         except OSError as error:
             if isinstance(error, TimeoutError):
                 raise
@@ -127,17 +122,7 @@ class GuestTransport:
             raise ShapingError(
                 "the WAN core's machine has ended", hint="its console is in console.log in its directory"
             )
-        *whole, self._partial = (self._partial + data).split(_END)
-        self._inbox.extend(self._frames(whole))
-
-    def _frames(self, escaped: list[bytes]) -> Iterator[tuple[int, bytes]]:
-        for frame in escaped:
-            body = frame.replace(_ESC_END, _END).replace(_ESC_ESC, _ESC)
-            if len(body) < _HEAD.size + 4 or zlib.crc32(body[:-4]) != _U32.unpack(body[-4:])[0]:
-                continue
-            session, kind = _HEAD.unpack_from(body)
-            if session == self._session:
-                yield kind, body[_HEAD.size : -4]
+        self._inbox.extend(self._decoder.feed(data))
 
 
 def _checked(answer: bytes, subject: str) -> bytes:

@@ -30,6 +30,7 @@ AGENT = "guest/agent.c"
 MODULES = (
     "virtio_net",
     "veth",
+    "macvlan",
     "sch_htb",
     "sch_netem",
     "sch_tbf",
@@ -43,13 +44,14 @@ MODULES = (
     "act_gact",
     "ifb",
 )
+MODULE_PARAMETERS = {"ifb.ko": " numifbs=0"}
 NEEDED_PROGRAMS = {
     "mmdebstrap": "mmdebstrap",
     "depmod": "kmod",
     "modprobe": "kmod",
     COMPILER: PACKAGES,
 }
-RECIPE_VERSION = 3
+RECIPE_VERSION = 4
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _BUILD_DEADLINE_S = 600
 
@@ -117,7 +119,7 @@ def _load(directory: Path) -> ImagePaths | None:
 
 def _recipe_key() -> str:
     recipe = hashlib.sha256(source_of(AGENT))
-    recipe.update(repr((RECIPE_VERSION, SUITE, KERNEL_PACKAGE, MODULES)).encode())
+    recipe.update(repr((RECIPE_VERSION, SUITE, KERNEL_PACKAGE, MODULES, MODULE_PARAMETERS)).encode())
     return recipe.hexdigest()[:16]
 
 
@@ -247,7 +249,7 @@ def initial_file_system(init: bytes, modules: dict[str, bytes]) -> bytes:
     archive += _cpio_entry("modules", stat.S_IFDIR | 0o755)
     for name, content in modules.items():
         archive += _cpio_entry(f"modules/{name}", stat.S_IFREG | 0o644, content)
-    order = "".join(f"/modules/{name}\n" for name in modules).encode()
+    order = "".join(f"/modules/{name}{MODULE_PARAMETERS.get(name, '')}\n" for name in modules).encode()
     archive += _cpio_entry("modules/order", stat.S_IFREG | 0o644, order)
     archive += _cpio_entry("init", stat.S_IFREG | 0o755, init)
     archive += _cpio_entry("TRAILER!!!", 0)

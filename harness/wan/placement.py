@@ -18,9 +18,10 @@ from harness.plan.shaping import ROOT_HANDLE, NetemSettings
 from harness.wan.image import find_image
 from harness.wan.kernel import Kernel
 from harness.wan.local_transport import LocalTransport, enter_new_netns
-from harness.wan.machine import QEMU, known_kvm
+from harness.wan.machine import known_kvm
 from harness.wan.namespace_core import open_namespace_core, place_namespace_core
 from harness.wan.port import WanCore
+from harness.wan.qemu_command import QEMU
 from harness.wan.vm_core import end_warm_cores, open_vm_core, place_vm_core
 
 __all__ = ["HostReport", "end_warm_cores", "host_report", "open_core", "place_core"]

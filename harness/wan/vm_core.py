@@ -1,24 +1,21 @@
-"""The WAN core in a micro-VM: TAPs as cables, and a pool of warm machines that serve one lab after another."""
+"""The WAN core in a micro-VM, and a pool of warm machines that serve one lab after another."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from pathlib import Path
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
-from harness.errors import CoreError, LabError, ShapingError
+from harness.errors import CoreError, LabError
 from harness.model.resource import Recorder
-from harness.plan.addressing import WAN_INTERFACE
+from harness.wan.cables import cables_of
 from harness.wan.guest_transport import GuestTransport
 from harness.wan.image import ImagePaths, Progress, ensure_image
 from harness.wan.kernel import Kernel
-from harness.wan.local_transport import LocalTransport, netns_path
 from harness.wan.machine import (
     CORES_DIRECTORY,
-    MAX_PORTS,
+    MAX_TAPS,
     Machine,
     choose_accelerator,
     end_machines,
@@ -32,7 +29,8 @@ from harness.wan.machine import (
     take_from_pool,
     wait_until_up,
 )
-from harness.wan.router import RouterCore, port_name
+from harness.wan.qemu_command import TRUNKS, Wiring
+from harness.wan.router import RouterCore
 
 WARM_LEASE_S = 600
 MOST_WARM_CORES = 2
@@ -40,37 +38,31 @@ FEWEST_PORTS = 4
 _HEALTH_DEADLINE_S = 2.0
 
 
-class TapCabling:
+class MachineCabling:
     """Cables a lab to one machine. ``recorder`` is told when the machine is no longer the lab's; None: nobody is."""
 
     placement: Literal["netns", "vm"] = "vm"
 
-    def __init__(self, machine: Machine, recorder: Recorder | None) -> None:
+    def __init__(self, machine: Machine, kernel: Kernel, recorder: Recorder | None) -> None:
         self._machine = machine
+        self._kernel = kernel
         self._recorder = recorder
-        self.detail = f"QEMU {machine.accelerator}, {machine.ports} ports"
+        self._cables = cables_of(machine)
+        wires = f"{machine.ports} ports" if machine.wiring == "tap" else f"{TRUNKS} trunks for {machine.ports} sites"
+        self.detail = f"QEMU {machine.accelerator}, {wires}"
 
     def connect(self, netns_of_index: Mapping[int, str]) -> None:
-        """See Cabling: a TAP stays attached to QEMU when it moves to another namespace."""
+        """See Cabling."""
         if len(netns_of_index) > self._machine.ports:
-            raise CoreError(f"{len(netns_of_index)} sites; this core has {self._machine.ports} ports")
-        with closing(Kernel(LocalTransport())) as host:
-            links = host.links()
-            for index, netns in netns_of_index.items():
-                tap = links.get(self._machine.tap(index))
-                if tap is None:
-                    raise CoreError(f"the WAN core's interface {self._machine.tap(index)} is missing")
-                with _opened(netns_path(netns)) as there, host.batch() as batch:
-                    batch.link("set", index=tap["index"], net_ns_fd=there, ifname=WAN_INTERFACE)
+            raise CoreError(f"{len(netns_of_index)} sites; this core has room for {self._machine.ports}")
+        self._cables.connect(self._kernel, netns_of_index)
 
     def release(self, netns_of_index: Mapping[int, str], kernel: Kernel, ports: Sequence[int]) -> None:
         """See Cabling: a machine that can be reset becomes warm, any other is ended."""
         try:
             if os.environ.get("LONGHAUL_WARM_CORE") == "0":
                 raise CoreError("warm cores are not wanted")
-            _reset_guest(kernel, ports)
-            for index, netns in netns_of_index.items():
-                _pull_back(netns, self._machine.tap(index))
+            self._cables.disconnect(kernel, netns_of_index, ports)
             self._make_warm(kernel)
         except (LabError, OSError):
             kernel.close()
@@ -96,11 +88,6 @@ class TapCabling:
 
 def place_vm_core(sites: int, recorder: Recorder, seed: int | None, progress: Progress | None = None) -> RouterCore:
     """A warm machine with enough ports, else a fresh one, recorded and leased for ever. Raises CoreError."""
-    if sites > MAX_PORTS:
-        raise CoreError(
-            f"{sites} sites; the micro-VM core has room for {MAX_PORTS}",
-            hint="a host whose kernel has sch_netem runs the core in a namespace, which has no such limit",
-        )
     image = ensure_image(progress)
     while (machine := _claim(sites, image.release, recorder)) is not None:
         try:
@@ -121,7 +108,7 @@ def open_vm_core(state: dict[str, Any], recorder: Recorder | None) -> RouterCore
     if machine is None or not machine.alive():
         raise CoreError("the lab's WAN core has ended", hint="longhaul down --all, then build the lab again")
     kernel = Kernel(machine.connect(_HEALTH_DEADLINE_S * 5))
-    return RouterCore(kernel, TapCabling(machine, recorder), state["seed"], state)
+    return RouterCore(kernel, MachineCabling(machine, kernel, recorder), state["seed"], state)
 
 
 def end_warm_cores(in_use: Callable[[], Collection[str]] | None = None) -> int:
@@ -142,10 +129,11 @@ def _silent(_: str) -> None:
 
 
 def _boot(image: ImagePaths, sites: int, recorder: Recorder, seed: int | None) -> RouterCore:
-    machine = start_machine(image, max(sites, FEWEST_PORTS), choose_accelerator(image), recorder)
+    wiring, ports = fitting(sites)
+    machine = start_machine(image, ports, choose_accelerator(image), recorder, wiring)
     try:
         transport = wait_until_up(machine)
-        name_ports(machine, Kernel(transport))
+        cables_of(machine).prepare(Kernel(transport))
         return _core(machine, transport, recorder, seed)
     except BaseException:
         _discard(machine, recorder)
@@ -156,24 +144,28 @@ def _core(machine: Machine, transport: GuestTransport, recorder: Recorder, seed:
     try:
         transport.lease(0)
         kernel = Kernel(transport)
-        found = kernel.links()
-        missing = [port_name(index) for index in range(machine.ports) if port_name(index) not in found]
-        if missing:
-            raise CoreError(f"the WAN core lacks {', '.join(missing)}")
-        return RouterCore(kernel, TapCabling(machine, recorder), seed)
+        return RouterCore(kernel, MachineCabling(machine, kernel, recorder), seed)
     except BaseException:
         transport.close()
         raise
+
+
+def fitting(sites: int) -> tuple[Wiring, int]:
+    """How a machine for that many sites is wired, and for how many it is made: a warm one serves other labs as well."""
+    if sites <= MAX_TAPS:
+        return "tap", max(sites, FEWEST_PORTS)
+    return "trunk", 1 << (sites - 1).bit_length()
 
 
 def _claim(sites: int, kernel: str, recorder: Recorder) -> Machine | None:
     """Take a warm machine of the present image out of the pool, the smallest that suffices; recorded before it is
     taken, so that no crash leaves it to nobody."""
     with pool_lock():
-        fitting = [m for m in _machines() if is_warm(m) and m.ports >= sites and m.kernel == kernel]
-        if not fitting:
+        wiring, _ = fitting(sites)
+        good = [m for m in _machines() if is_warm(m) and m.ports >= sites and (m.wiring, m.kernel) == (wiring, kernel)]
+        if not good:
             return None
-        machine = min(fitting, key=lambda one: one.ports)
+        machine = min(good, key=lambda one: one.ports)
         for resource in resources_of(machine):
             recorder.record(resource)
         take_from_pool(machine)
@@ -197,50 +189,3 @@ def _machines() -> list[Machine]:
             end_machines([directory])
             shutil.rmtree(directory, ignore_errors=True)
     return running
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise CoreError(f"there is no {path}") from None
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def name_ports(machine: Machine, kernel: Kernel) -> None:
-    """Name the guest's interfaces after the machine's ports, by the MACs that QEMU gave them."""
-    by_mac = {link.get_attr("IFLA_ADDRESS"): link["index"] for link in kernel.links().values()}
-    with kernel.batch() as batch:
-        for index in range(machine.ports):
-            number = by_mac.get(machine.mac(index))
-            if number is None:
-                raise CoreError(f"the WAN core's kernel does not see interface {index} of {machine.ports}")
-            batch.link("set", index=number, ifname=port_name(index))
-
-
-def _reset_guest(kernel: Kernel, ports: Sequence[int]) -> None:
-    """Nothing of the lab stays: taking an interface down removes its routes and neighbours."""
-    with kernel.batch() as batch:
-        for port in ports:
-            for address, length in kernel.addresses(port):
-                batch.addr("del", index=port, address=address, prefixlen=length)
-            batch.link("set", index=port, state="down")
-            batch.tc("del", index=port, parent=0xFFFFFFFF, handle=0x0001_0000)
-    for port in ports:
-        if kernel.neighbours(port):
-            raise ShapingError("the core keeps neighbours of the lab")
-
-
-def _pull_back(netns: str, tap: str) -> None:
-    """Bring a TAP home. Raises CoreError or ShapingError when it went with its namespace."""
-    with closing(Kernel(LocalTransport(netns))) as site, _opened(Path("/proc/self/ns/net")) as home:
-        link = site.links().get(WAN_INTERFACE)
-        if link is None:
-            raise CoreError(f"{netns} has no {WAN_INTERFACE}")
-        with site.batch() as batch:
-            batch.link("set", index=link["index"], state="down")
-            batch.link("set", index=link["index"], net_ns_fd=home, ifname=tap)

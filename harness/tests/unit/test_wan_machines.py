@@ -16,7 +16,8 @@ from harness.lab.undo import undo
 from harness.model.resource import Resource
 from harness.nodes.host_processes import boot_id
 from harness.wan import machine, vm_core
-from harness.wan.machine import CORE_NOTE, QEMU, end_machines, start_ticks
+from harness.wan.machine import CORE_NOTE, end_machines, start_ticks
+from harness.wan.qemu_command import QEMU
 from harness.wan.vm_core import end_warm_cores
 
 Start = Callable[..., "subprocess.Popen[bytes]"]

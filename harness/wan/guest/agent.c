@@ -43,7 +43,7 @@
 
 enum { HELLO = 1, NETLINK = 2, LEASE = 3, ETHTOOL = 4, SYSCTL = 5 };
 enum { END = 0xC0, ESC = 0xDB, ESC_END = 0xDC, ESC_ESC = 0xDD };
-enum { PORTS = 4, FRAME = 1 << 18, BOOT_LEASE_S = 120, HEADER = 5, TRAILER = 4 };
+enum { PORTS = 4, FRAME = 1 << 18, BOOT_LEASE_S = 300, HEADER = 5, TRAILER = 4 };
 #define SOL_NETLINK_LEVEL 270
 
 struct endpoint {
@@ -55,7 +55,7 @@ struct endpoint {
 };
 
 static volatile int64_t *lease_end; /* CLOCK_MONOTONIC seconds, 0 for ever; shared by all processes */
-static uint32_t crc_table[256];
+static uint32_t crc_table[8][256];
 
 static void say(const char *format, ...) {
     char text[256];
@@ -80,13 +80,24 @@ static void crc_prepare(void) {
     for (uint32_t i = 0; i < 256; i++) {
         uint32_t value = i;
         for (int bit = 0; bit < 8; bit++) value = value & 1 ? value >> 1 ^ 0xEDB88320u : value >> 1;
-        crc_table[i] = value;
+        crc_table[0][i] = value;
     }
+    for (int table = 1; table < 8; table++)
+        for (uint32_t i = 0; i < 256; i++)
+            crc_table[table][i] = crc_table[table - 1][i] >> 8 ^ crc_table[0][crc_table[table - 1][i] & 255];
 }
 
+/* Eight bytes at a time, a table for each: a table look-up for every byte would take longest of all that is done here. */
 static uint32_t crc32(const uint8_t *data, size_t length) {
-    uint32_t value = ~0u;
-    while (length--) value = crc_table[(value ^ *data++) & 255] ^ value >> 8;
+    uint32_t value = ~0u, words[2];
+    for (; length >= 8; data += 8, length -= 8) {
+        memcpy(words, data, 8);
+        words[0] ^= value;
+        value = crc_table[7][words[0] & 255] ^ crc_table[6][words[0] >> 8 & 255] ^
+                crc_table[5][words[0] >> 16 & 255] ^ crc_table[4][words[0] >> 24] ^ crc_table[3][words[1] & 255] ^
+                crc_table[2][words[1] >> 8 & 255] ^ crc_table[1][words[1] >> 16 & 255] ^ crc_table[0][words[1] >> 24];
+    }
+    while (length--) value = crc_table[0][(value ^ *data++) & 255] ^ value >> 8;
     return ~value;
 }
 
@@ -122,14 +133,26 @@ static void port_write(int port, const uint8_t *data, size_t length) {
     }
 }
 
-static size_t escape(uint8_t *out, uint8_t byte) {
-    if (byte != END && byte != ESC) {
-        out[0] = byte;
-        return 1;
+static const uint8_t *find(const uint8_t *from, const uint8_t *end, uint8_t byte) {
+    const uint8_t *found = memchr(from, byte, end - from);
+    return found ? found : end;
+}
+
+/* Copies with END and ESC escaped; how long it became. Both are rare, so the runs between them are copied whole. */
+static size_t escape(uint8_t *out, const uint8_t *data, size_t length) {
+    const uint8_t *stop = data + length, *next_end = find(data, stop, END), *next_esc = find(data, stop, ESC);
+    uint8_t *start = out;
+    for (;;) {
+        const uint8_t *next = next_end < next_esc ? next_end : next_esc;
+        memcpy(out, data, next - data);
+        out += next - data;
+        if (next == stop) return out - start;
+        *out++ = ESC;
+        *out++ = *next == END ? ESC_END : ESC_ESC;
+        data = next + 1;
+        if (next == next_end) next_end = find(data, stop, END);
+        else next_esc = find(data, stop, ESC);
     }
-    out[0] = ESC;
-    out[1] = byte == END ? ESC_END : ESC_ESC;
-    return 2;
 }
 
 static void reply(struct endpoint *end, uint8_t type, const uint8_t *payload, size_t length) {
@@ -142,7 +165,7 @@ static void reply(struct endpoint *end, uint8_t type, const uint8_t *payload, si
     memcpy(frame + HEADER + length, &crc, TRAILER);
     size_t used = 0;
     end->out[used++] = END;
-    for (size_t i = 0; i < HEADER + length + TRAILER; i++) used += escape(end->out + used, frame[i]);
+    used += escape(end->out + used, frame, HEADER + length + TRAILER);
     end->out[used++] = END;
     port_write(end->port, end->out, used);
 }
@@ -213,28 +236,50 @@ static void serve_frame(struct endpoint *end) {
     }
 }
 
-static void take_byte(struct endpoint *end, uint8_t byte) {
-    if (byte == END) {
-        if (!end->overlong) serve_frame(end);
-        end->length = end->escaped = end->overlong = 0;
+static void append(struct endpoint *end, const uint8_t *data, size_t length) {
+    if (length > FRAME - end->length) {
+        end->overlong = 1;
         return;
     }
-    if (end->escaped) {
-        byte = byte == ESC_END ? END : byte == ESC_ESC ? ESC : byte;
-        end->escaped = 0;
-    } else if (byte == ESC) {
-        end->escaped = 1;
-        return;
+    memcpy(end->frame + end->length, data, length);
+    end->length += length;
+}
+
+static void take_escaped(struct endpoint *end, const uint8_t *data, size_t length) {
+    const uint8_t *stop = data + length;
+    while (data < stop) {
+        if (end->escaped) {
+            uint8_t byte = *data == ESC_END ? END : *data == ESC_ESC ? ESC : *data;
+            append(end, &byte, 1);
+            end->escaped = 0;
+            data++;
+            continue;
+        }
+        const uint8_t *next = find(data, stop, ESC);
+        append(end, data, next - data);
+        end->escaped = next < stop;
+        data = next + 1;
     }
-    if (end->length == FRAME) end->overlong = 1;
-    else end->frame[end->length++] = byte;
+}
+
+static void take(struct endpoint *end, const uint8_t *data, size_t length) {
+    const uint8_t *stop = data + length;
+    while (data < stop) {
+        const uint8_t *next = find(data, stop, END);
+        take_escaped(end, data, next - data);
+        if (next < stop) {
+            if (!end->overlong) serve_frame(end);
+            end->length = end->escaped = end->overlong = 0;
+        }
+        data = next + 1;
+    }
 }
 
 /* False when the port has nothing more to read for now. */
 static int pump_port(struct endpoint *end) {
     static uint8_t chunk[1 << 15];
     ssize_t got = read(end->port, chunk, sizeof chunk);
-    for (ssize_t i = 0; i < got; i++) take_byte(end, chunk[i]);
+    if (got > 0) take(end, chunk, got);
     return got > 0;
 }
 
@@ -264,13 +309,17 @@ static void serve_port(const char *device) {
     }
 }
 
+/* Each line: the module's file, and its parameters after a space. */
 static void load_modules(void) {
-    char path[128];
+    char path[256];
     FILE *order = fopen("/modules/order", "re");
     while (order && fgets(path, sizeof path, order)) {
         path[strcspn(path, "\n")] = 0;
+        char *parameters = strchr(path, ' ');
+        if (parameters) *parameters++ = 0;
         int fd = open(path, O_RDONLY | O_CLOEXEC);
-        if (fd < 0 || syscall(SYS_finit_module, fd, "", 0) < 0) say("longhaul: %s: errno %d", path, errno);
+        if (fd < 0 || syscall(SYS_finit_module, fd, parameters ? parameters : "", 0) < 0)
+            say("longhaul: %s: errno %d", path, errno);
         if (fd >= 0) close(fd);
     }
     if (order) fclose(order);
@@ -295,6 +344,21 @@ static void find_port(int number, char device[64]) {
     }
     say("longhaul: no port %s", want);
     device[0] = 0;
+}
+
+static void set(const char *path, const char *value) {
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || write(fd, value, strlen(value)) < 0) say("longhaul: %s: errno %d", path, errno);
+    if (fd >= 0) close(fd);
+}
+
+/* Interfaces that come from now on say nothing of their own: whoever wants IPv6 on one enables it there. */
+static void be_silent(void) {
+    set("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
+    set("/proc/sys/net/ipv6/conf/default/accept_ra", "0");
+    set("/proc/sys/net/ipv6/conf/default/autoconf", "0");
+    set("/proc/sys/net/ipv6/conf/default/router_solicitations", "0");
+    set("/proc/sys/net/ipv6/conf/default/dad_transmits", "0");
 }
 
 static pid_t start_port(int number) {
@@ -322,6 +386,7 @@ int main(void) {
     crc_prepare();
     lease_end = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     *lease_end = now_s() + BOOT_LEASE_S;
+    be_silent();
     load_modules();
     pid_t children[PORTS];
     for (int i = 0; i < PORTS; i++) children[i] = start_port(i);
