@@ -1,7 +1,7 @@
 """What a topology document means: one impairment for each ordered pair of sites.
 
-A link's keys are its own, else its profile's, else the defaults'. Access lines then stand in series with it: delays and
-jitters add, losses combine as independent stages, the slowest stage is the bottleneck and brings its buffer.
+A link's keys are its own, else its profile's, else the defaults'. Access lines then stand in series with it
+(harness.config.series); what the whole series leaves open, such as the default buffer, is decided here.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.config.fields import Buffer
-from harness.config.link_keys import LinkKeys, to_loss
+from harness.config.link_keys import IMPAIRMENT_KEYS, LinkKeys, bytes_in, to_impairment
 from harness.config.problems import Problem
 from harness.config.profile_document import ProfileDocument
+from harness.config.series import NotInSeries, in_series
 from harness.config.topology_document import BetweenLink, DefaultsDocument, DirectedLink, TopologyDocument
 from harness.config.yaml_tree import Path, YamlTree
-from harness.model.impairment import GilbertElliottLoss, Impairment, IndependentLoss, Loss
+from harness.model.impairment import Impairment
 from harness.model.topology import Link, Outage, Site, Topology
 from harness.model.units import format_duration, format_size
 
@@ -142,7 +142,7 @@ def _own_stage(pair: _Pair, defaults: DefaultsDocument, profiles: Mapping[str, P
     layers.append((defaults, ("defaults",)))
     keys = {}
     places: dict[str, Path] = {}
-    for key in ("jitter", "loss", "rate", "buffer"):
+    for key in IMPAIRMENT_KEYS:
         for layer, path in layers:
             value = getattr(layer, key)
             if value is not None:
@@ -168,7 +168,7 @@ def _access(
         return []
     keys = profiles[access].direction(direction)
     place: Path = ("sites", site, "access")
-    return [_Stage(keys, keys.delay or 0, dict.fromkeys(("jitter", "loss", "rate", "buffer", "link"), place))]
+    return [_Stage(keys, keys.delay or 0, dict.fromkeys((*IMPAIRMENT_KEYS, "link"), place))]
 
 
 def _delay(series: Sequence[_Stage]) -> int:
@@ -177,75 +177,64 @@ def _delay(series: Sequence[_Stage]) -> int:
 
 def _in_series(series: Sequence[_Stage], *, round_trip_us: int, mtu: int) -> tuple[Impairment, list[tuple[Path, str]]]:
     wrong: list[tuple[Path, str]] = []
-    loss: Loss | None = None
+    whole = Impairment()
+    bottleneck: _Stage | None = None
     for stage in series:
-        own = to_loss(stage.keys.loss)
-        if own is not None and own.mean >= 1:
-            message = "nothing would ever arrive; to cut a site off for a while use an outage in timeline"
-            wrong.append((stage.places["loss"], message))
-            continue
-        combined = losses_in_series(loss, own)
-        if combined is None and (loss or own):
-            message = "burst loss meets burst loss in series; give one of the two an independent loss such as 1%"
-            wrong.append((stage.places["loss"], message))
-        loss = combined
-        if (stage.keys.jitter or 0) > stage.delay_us:
-            message = f"jitter {format_duration(stage.keys.jitter or 0)} is above the delay of "
-            wrong.append((stage.places["jitter"], message + format_duration(stage.delay_us)))
-        if stage.keys.buffer is not None and stage.keys.rate is None:
-            wrong.append((stage.places["buffer"], "a buffer needs a rate: only a bottleneck has a queue"))
-    limited = [stage for stage in series if stage.keys.rate is not None]
-    bottleneck = min(limited, key=lambda stage: stage.keys.rate or 0, default=None)
-    rate_bps = buffer_bytes = None
-    if bottleneck is not None and bottleneck.keys.rate is not None:
-        rate_bps = bottleneck.keys.rate
-        buffer_bytes = _buffer(bottleneck.keys.buffer, rate_bps, round_trip_us)
-        if buffer_bytes < mtu:
-            message = f"a buffer of {format_size(buffer_bytes)} is below one packet of the MTU; accepted: from {mtu} B"
-            wrong.append((bottleneck.places["buffer"], message))
-    impairment = Impairment(
-        delay_us=_delay(series),
-        jitter_us=sum(stage.keys.jitter or 0 for stage in series),
-        loss=loss,
-        rate_bps=rate_bps,
-        buffer_bytes=buffer_bytes,
-    )
-    return impairment, wrong
+        keys = stage.keys
+        own = to_impairment(keys, stage.delay_us)
+        wrong += [(stage.places[key], message) for key, message in _alone(own, keys)]
+        wrong += [
+            (stage.places[key], message)
+            for key, message in _without_effect(own, keys)
+            # A default is for those links that it suits.
+            if stage.places[key][:1] != ("defaults",)
+        ]
+        if own.loss is not None and own.loss.mean >= 1:
+            own = own.model_copy(update={"loss": None})
+        if keys.rate is not None and (whole.rate_bps is None or keys.rate < whole.rate_bps):
+            bottleneck = stage
+        try:
+            whole = in_series(whole, own)
+        except NotInSeries as clash:
+            wrong.append((stage.places[clash.key], str(clash)))
+    if bottleneck is None or whole.rate_bps is None or wrong:
+        return whole, wrong
+    if whole.buffer_bytes is None and whole.buffer_packets is None and whole.active_queue is None:
+        size = max(bytes_in(round_trip_us, whole.rate_bps), SMALLEST_DEFAULT_BUFFER)
+        return whole.model_copy(update={"buffer_bytes": size}), wrong
+    if whole.buffer_bytes is not None and whole.buffer_bytes < mtu:
+        message = (
+            f"a buffer of {format_size(whole.buffer_bytes)} is below one packet of the MTU; accepted: from {mtu} B"
+        )
+        wrong.append((bottleneck.places["buffer"], message))
+    return whole, wrong
 
 
-def _buffer(written: Buffer | None, rate_bps: int, round_trip_us: int) -> int:
-    if written is None:
-        return max(_bytes_in(round_trip_us, rate_bps), SMALLEST_DEFAULT_BUFFER)
-    if written.size_bytes is not None:
-        return written.size_bytes
-    return max(_bytes_in(written.time_us or 0, rate_bps), 1)
+def _alone(line: Impairment, keys: LinkKeys) -> Iterator[tuple[str, str]]:
+    """What is wrong with one line by itself: the key, and why."""
+    if line.loss is not None and line.loss.mean >= 1:
+        yield "loss", "nothing would ever arrive; to cut a site off for a while use an outage in timeline"
+    if line.jitter_us > line.delay_us:
+        yield (
+            "jitter",
+            f"jitter {format_duration(line.jitter_us)} is above the delay of {format_duration(line.delay_us)}",
+        )
+    for key in ("buffer", "queue", "framing"):
+        written = getattr(keys, key)
+        if written is not None and written != "drop-tail" and keys.rate is None:
+            what = {"buffer": "a buffer", "queue": "an active queue", "framing": "framing"}[key]
+            yield key, f"{what} needs a rate: only a bottleneck has a queue"
+    if line.reorder is not None and not line.delay_us:
+        yield "reorder", "reordering needs a delay: a packet overtakes by skipping it"
 
 
-def _bytes_in(time_us: int, rate_bps: int) -> int:
-    """Bytes that leave at a rate in a time, rounded up."""
-    return -(-time_us * rate_bps // 8_000_000)
-
-
-def losses_in_series(first: Loss | None, second: Loss | None) -> Loss | None:
-    """Loss of two independent stages in series; None when both have bursts, which no two-state model can express."""
-    match first, second:
-        case None, only:
-            return only
-        case only, None:
-            return only
-        case IndependentLoss(probability=p), IndependentLoss(probability=q):
-            return IndependentLoss(probability=1 - (1 - p) * (1 - q))
-        case (GilbertElliottLoss() as bursts, IndependentLoss(probability=p)) | (
-            IndependentLoss(probability=p),
-            GilbertElliottLoss() as bursts,
-        ):
-            return GilbertElliottLoss(
-                good_to_bad=bursts.good_to_bad,
-                bad_to_good=bursts.bad_to_good,
-                loss_in_bad=1 - (1 - bursts.loss_in_bad) * (1 - p),
-                loss_in_good=1 - (1 - bursts.loss_in_good) * (1 - p),
-            )
-    return None
+def _without_effect(line: Impairment, keys: LinkKeys) -> Iterator[tuple[str, str]]:
+    """Keys that say nothing without another one."""
+    for key in ("distribution", "in_order", "delay_correlation"):
+        if getattr(keys, key) not in (None, True, 0.0) and not line.jitter_us:
+            yield key, f"{key} needs a jitter: without one the delay does not vary"
+    if line.loss_marks and line.loss is None:
+        yield "ecn_marks", "marks need a loss: they take the place of lost packets"
 
 
 def _link(

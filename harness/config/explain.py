@@ -18,6 +18,7 @@ _EXPECTED = {
     "string_type": "text",
     "int_type": "a whole number",
     "list_type": "a list",
+    "bool_type": "true or false",
     "dict_type": "a mapping (key: value)",
     "model_type": "a mapping (key: value)",
     "model_attributes_type": "a mapping (key: value)",
@@ -27,7 +28,7 @@ _EXPECTED = {
 def validate(model: type[Checked], tree: YamlTree) -> tuple[Checked | None, list[Problem]]:
     """The document that the tree says, or every reason why it says none."""
     try:
-        return model.model_validate(tree.value), []
+        return model.model_validate(tree.value, context={"file": tree.file}), []
     except ValidationError as error:
         details = error.errors(include_url=False)
         return None, [_problem(model, tree, detail) for detail in details]

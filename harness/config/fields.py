@@ -18,6 +18,9 @@ LONGEST_SCHEDULE_US = 30 * 24 * 3_600_000_000
 LARGEST_RATE_BPS = 100_000_000_000
 SMALLEST_RATE_BPS = 1_000
 LARGEST_BUFFER_BYTES = 1 << 30
+LARGEST_BUFFER_PACKETS = 1 << 20
+LARGEST_JITTER_US = 2_147_000
+LARGEST_FRAMING_BYTES = 1_500
 SITE_NAME_PATTERN = r"^[a-z][a-z0-9-]{0,23}$"
 
 
@@ -28,10 +31,11 @@ class Document(BaseModel):
 
 
 class Buffer(NamedTuple):
-    """A bottleneck's queue: a size in bytes, or the time in microseconds that a full queue takes to drain."""
+    """A bottleneck's queue: a size in bytes, the time in microseconds that a full queue takes to drain, or packets."""
 
-    size_bytes: int | None
-    time_us: int | None
+    size_bytes: int | None = None
+    time_us: int | None = None
+    packets: int | None = None
 
 
 def refuse(message: str) -> PydanticCustomError:
@@ -69,14 +73,30 @@ def _schema(pattern: str, *examples: str) -> WithJsonSchema:
 
 
 def _read_buffer(value: object) -> Buffer:
-    text = _written(value, "200 ms or 250 kB")
-    # Every unit of time ends in s, no unit of size does.
+    text = _written(value, "200 ms, 250 kB or 100 packets")
+    if text.strip().endswith(units.PACKET_UNITS):
+        return Buffer(packets=_read_buffer_packets(text))
+    # Every other unit that ends in s is of time, no unit of size does.
     if text.strip().endswith("s"):
-        return Buffer(size_bytes=None, time_us=_read_buffer_time(text))
+        return Buffer(time_us=_read_buffer_time(text))
     try:
-        return Buffer(size_bytes=_read_buffer_size(text), time_us=None)
+        return Buffer(size_bytes=_read_buffer_size(text))
     except PydanticCustomError as refusal:
-        raise refuse(f"{refusal.message()}; or a time at the link's rate in us, ms, s (for example 200 ms)") from None
+        raise refuse(
+            f"{refusal.message()}; or a time at the link's rate in us, ms, s (for example 200 ms), "
+            "or a number of packets (for example 100 packets)"
+        ) from None
+
+
+def _whole_packets(text: str) -> int:
+    count = units.parse_packets(text)
+    if count != int(count):
+        raise ValueError(f"{units.quote(text)} is not a whole number of packets")
+    return int(count)
+
+
+def _show_packets(count: float) -> str:
+    return f"{count:.0f} packets"
 
 
 def _read_site_name(value: object) -> str:
@@ -88,6 +108,7 @@ def _read_site_name(value: object) -> str:
 
 
 _read_buffer_size = _reads(units.parse_size, "250 kB", low=1, high=LARGEST_BUFFER_BYTES, show=units.format_size)
+_read_buffer_packets = _reads(_whole_packets, "100 packets", low=1, high=LARGEST_BUFFER_PACKETS, show=_show_packets)
 _read_buffer_time = _reads(units.parse_duration, "200 ms", low=1, high=LONGEST_DELAY_US, show=units.format_duration)
 
 Delay = Annotated[
@@ -121,10 +142,33 @@ Share = Annotated[
 ]
 Packets = Annotated[
     float,
-    PlainValidator(
-        _reads(units.parse_packets, "8 packets", low=1.0, high=1e6, show=lambda count: f"{count:.0f} packets")
-    ),
+    PlainValidator(_reads(units.parse_packets, "8 packets", low=1.0, high=1e6, show=_show_packets)),
     _schema(units.PACKETS_PATTERN, "8 packets"),
+]
+WholePackets = Annotated[
+    int,
+    PlainValidator(_reads(_whole_packets, "20 packets", low=1, high=1_000_000, show=_show_packets)),
+    _schema(units.PACKETS_PATTERN, "20 packets"),
+]
+Jitter = Annotated[
+    int,
+    PlainValidator(_reads(units.parse_duration, "5 ms", low=0, high=LARGEST_JITTER_US, show=units.format_duration)),
+    _schema(units.DURATION_PATTERN, "5 ms"),
+]
+Interval = Annotated[
+    int,
+    PlainValidator(_reads(units.parse_duration, "10 ms", low=1, high=LONGEST_DELAY_US, show=units.format_duration)),
+    _schema(units.DURATION_PATTERN, "10 ms"),
+]
+Size = Annotated[
+    int,
+    PlainValidator(_reads(units.parse_size, "64 kB", low=1, high=LARGEST_BUFFER_BYTES, show=units.format_size)),
+    _schema(units.SIZE_PATTERN, "64 kB"),
+]
+FramingSize = Annotated[
+    int,
+    PlainValidator(_reads(units.parse_size, "48 B", low=0, high=LARGEST_FRAMING_BYTES, show=units.format_size)),
+    _schema(units.SIZE_PATTERN, "48 B"),
 ]
 BufferText = Annotated[
     Buffer,
@@ -134,6 +178,7 @@ BufferText = Annotated[
             "anyOf": [
                 {"type": "string", "pattern": units.SIZE_PATTERN, "examples": ["250 kB"]},
                 {"type": "string", "pattern": units.DURATION_PATTERN, "examples": ["200 ms"]},
+                {"type": "string", "pattern": units.PACKETS_PATTERN, "examples": ["100 packets"]},
             ]
         }
     ),

@@ -177,7 +177,7 @@ def test_a_mistake_in_a_profile_is_reported_in_the_profile(beside: Path) -> None
     ("change", "expected"),
     [
         (("rtt: 81 ms", "rtt: 81"), "8:10: 81 has no unit; accepted units: us, ms, s (for example 80 ms)"),
-        (("rtt: 81 ms", "rtt: 81 ms\n    los: 1%"), "9:5: unknown key 'los'; accepted: delay, jitter, loss, rate,"),
+        (("rtt: 81 ms", "rtt: 81 ms\n    los: 1%"), "9:5: unknown key 'los'; accepted: delay, jitter, distribution, "),
         (("rtt: 81 ms", "rtt: 81 ms\n    los: 1%"), "did you mean 'loss'?"),
         (
             ("rtt: 81 ms", "rtt: 81 ms\n    loss: {mean: 1%, length: 3}"),

@@ -98,7 +98,7 @@ def test_any_site_of_the_shipped_topologies_goes_behind_lte(name: str) -> None:
 def test_bursts_on_both_lines_are_refused() -> None:
     line = LinkKeys.model_validate({"loss": {"mean": "1%", "burst": "8 packets"}})
     link = Impairment(loss=GilbertElliottLoss(good_to_bad=0.001, bad_to_good=0.125))
-    with pytest.raises(InputError, match="bursts"):
+    with pytest.raises(InputError, match="burst loss meets"):
         in_series(link, line)
 
 
