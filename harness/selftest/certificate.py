@@ -1,0 +1,86 @@
+"""Labs measured for their own sake: each topology is built, its WAN is certified, and the lab is taken down.
+
+Usage, in a guest: ``python -m harness.selftest.certificate WAN RESULT.json SEED TOPOLOGY...``. Exit status 4 when a
+link is not as asked.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+from harness.config.shipped import find_topology
+from harness.config.topology_file import load_topology
+from harness.errors import ExitCode
+from harness.lab.lab import Lab
+from harness.model.base import Value
+from harness.model.measurement import Certificate
+from harness.model.verdict import Verdict
+
+Wan = Literal["auto", "netns", "vm"]
+
+
+class LabCertificate(Value):
+    """What was measured on the links of one lab, and where its core ran."""
+
+    topology: str
+    placement: str
+    kernel: str
+    seed: int
+    certificate: Certificate
+
+
+class Certificates(Value):
+    """One for each topology."""
+
+    labs: tuple[LabCertificate, ...]
+
+    @property
+    def valid(self) -> bool:
+        """Whether every lab is as asked; there must be one."""
+        return bool(self.labs) and all(lab.certificate.verdict is Verdict.PASS for lab in self.labs)
+
+
+def certify(topologies: Sequence[str], wan: Wan, seed: int, progress: Callable[[str], None]) -> Certificates:
+    """Build, measure and take down a lab for each topology (a file or a shipped name).
+
+    Raises InputError for an unknown topology, LabError when a lab breaks.
+    """
+    models = {name: load_topology(find_topology(name)) for name in topologies}
+    labs = []
+    for name, model in models.items():
+        progress(f"building {name}")
+        lab = Lab.up(model, wan=wan, seed=seed, progress=progress)
+        try:
+            certificate = lab.measure(progress=progress)
+            labs.append(
+                LabCertificate(
+                    topology=name,
+                    placement=lab.core.placement,
+                    kernel=lab.core.kernel_release,
+                    seed=seed,
+                    certificate=certificate,
+                )
+            )
+        finally:
+            lab.down()
+    return Certificates(labs=tuple(labs))
+
+
+def main() -> int:
+    """See the module."""
+    wan, result, seed, *topologies = sys.argv[1:]
+    if wan not in get_args(Wan):
+        raise ValueError(f"no such placement: {wan}")
+    found = certify(topologies, wan, int(seed), lambda step: print(step, flush=True))  # type: ignore[arg-type]
+    Path(result).write_text(found.model_dump_json(indent=2))
+    for lab in found.labs:
+        for link in lab.certificate.links:
+            print(f"{lab.topology} {link.name}: {link.verdict.value} {link.reason}".rstrip())
+    return ExitCode.PASSED if found.valid else ExitCode.INVALID
+
+
+if __name__ == "__main__":
+    sys.exit(main())
