@@ -18,6 +18,7 @@ import select
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -35,6 +36,9 @@ from harness.plan.playback import Target, Tick, fields, spare_buffer, ticks
 PRIORITY = 10
 NICENESS = -15
 REPORT_EVERY_S = 0.5
+LAST_COSTS = 20
+"""Changes by which the time that one takes is judged."""
+
 LOG_COLUMNS = "planned_s,actual_s,trace_s,link,rate_bps,delay_us,jitter_us,loss,blocked"
 _MOST_KEPT = 1_000_000
 
@@ -78,10 +82,12 @@ class Playing:
             for target in play.targets
         }
         self.begin_s = time.monotonic() if play.begin_s is None else play.begin_s
+        self._ends_s = None if play.for_s is None else self.begin_s + play.for_s
         self._ticks: Iterator[Tick] = ticks(
             self._trace, offset_us=round(play.offset_s * 1e6), speed=play.speed, loop=play.loop
         )
         self._next: Tick | None = next(self._ticks)
+        self._costs_s: deque[float] = deque(maxlen=LAST_COSTS)
         self._places: dict[LinkKey, int] = {}
         self._late_ms: list[float] = []
         self._changes = self._skipped = self._rounds = 0
@@ -97,24 +103,25 @@ class Playing:
 
     @property
     def due_s(self) -> float | None:
-        """When something is to be done next; None when the trace is over."""
+        """When something is to be done next; None when the trace is over.
+
+        A change is asked for by so much sooner as the quickest of the last ones took, so that it is in force in time.
+        """
         if self._next is None:
             return None
-        due_s = self.begin_s + self._next.at_us / 1e6
-        if self._play.for_s is not None and due_s > self.begin_s + self._play.for_s:
-            return self.begin_s + self._play.for_s
-        return due_s
+        due_s = self.begin_s + self._next.at_us / 1e6 - self._lead_s
+        return due_s if self._ends_s is None else min(due_s, self._ends_s)
 
     def step(self, now_s: float) -> None:
         """Do what is due; of several only the newest."""
         tick = self._next
         assert tick is not None
-        while (following := next(self._ticks, None)) is not None and self.begin_s + following.at_us / 1e6 <= now_s:
+        reached_s = now_s + self._lead_s
+        while (following := next(self._ticks, None)) is not None and self.begin_s + following.at_us / 1e6 <= reached_s:
             tick = following
             self._skipped += 1
         self._next = following
-        ends_s = None if self._play.for_s is None else self.begin_s + self._play.for_s
-        if tick.trace_us >= self._trace.duration_us or (ends_s is not None and now_s >= ends_s):
+        if tick.trace_us >= self._trace.duration_us or (self._ends_s is not None and now_s >= self._ends_s):
             self._next = None
             return
         self._rounds = tick.round
@@ -159,6 +166,10 @@ class Playing:
         )
         return report, failure
 
+    @property
+    def _lead_s(self) -> float:
+        return min(self._costs_s, default=0.0)
+
     def _apply(self, tick: Tick) -> None:
         changes = {}
         for target in self._play.targets:
@@ -170,7 +181,8 @@ class Playing:
         if not changes:
             return
         planned_s = self.begin_s + tick.at_us / 1e6
-        self._lab.overlay(
+        asked_s = time.monotonic()
+        made = self._lab.overlay(
             {target.link: self._fields(target, point) for target, point in changes.items()},
             self._play.holder,
             f"trace {self._trace.name}",
@@ -178,7 +190,10 @@ class Playing:
             # The first change says in the log of changes that a trace plays; those after it are in the trace's own log.
             durable=not self._touched,
         )
-        actual_s = time.monotonic()
+        # A link that a fault cuts off stays as it is, and the core is not asked.
+        actual_s = max((change.actual_s for change in made), default=asked_s - self._lab.epoch_s) + self._lab.epoch_s
+        if made:
+            self._costs_s.append(actual_s - asked_s)
         self._touched = True
         self._changes += 1
         if len(self._late_ms) < _MOST_KEPT:

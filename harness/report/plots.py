@@ -365,20 +365,17 @@ def _write(figure: Figure, path: Path, title: str, note: str) -> tuple[Path, ...
 
 
 def _thinned(x: Sequence[float], y: Sequence[float]) -> tuple[list[float], list[float]]:
-    """At most about ``_MOST_POINTS`` points; of each stretch the first, the lowest and the highest, in their order."""
+    """At most about ``_MOST_POINTS`` points; of each stretch the ends, the lowest and the highest, in their order."""
     size = len(x)
     if size <= _MOST_POINTS:
         return list(x), list(y)
-    stretch = -(-size * 3 // _MOST_POINTS)
+    stretch = -(-size * 4 // _MOST_POINTS)
     kept: list[int] = []
     for begin in range(0, size, stretch):
         places = range(begin, min(begin + stretch, size))
         gaps = [place for place in places if math.isnan(y[place])]
         numbers = [place for place in places if not math.isnan(y[place])] or [begin]
-        extremes = {begin, min(numbers, key=y.__getitem__), max(numbers, key=y.__getitem__), *gaps[:1]}
-        kept += sorted(extremes)
-    if kept[-1] != size - 1:
-        kept.append(size - 1)
+        kept += sorted({begin, min(numbers, key=y.__getitem__), max(numbers, key=y.__getitem__), *gaps[:1], places[-1]})
     return [x[place] for place in kept], [y[place] for place in kept]
 
 

@@ -18,15 +18,16 @@ def plot_trace(trace: Trace, path: Path) -> tuple[Path, ...]:
     courses = {"both ways": trace.down} if trace.up is None else {"down": trace.down, "up": trace.up}
 
     def steps(scale: float, column: str) -> list[Series]:
+        alike = trace.up is not None and _alike(trace.down, trace.up, column)
         return [
             Series(
-                label=name,
+                label="both ways" if alike else name,
                 x=[*(at_us / unit_us for at_us in course.at_us), trace.duration_us / unit_us],
                 y=[value / scale for value in (*getattr(course, column), getattr(course, column)[-1])],
                 kind="step",
             )
             for name, course in courses.items()
-            if getattr(course, column)
+            if getattr(course, column) and not (alike and name == "up")
         ]
 
     panels = []
@@ -44,6 +45,16 @@ def plot_trace(trace: Trace, path: Path) -> tuple[Path, ...]:
     title = trace.title or trace.name
     return line_panels(
         path, title, panels, x_label="time of day, h" if hours else "time, s", note=trace.recipe or trace.source_note
+    )
+
+
+def _alike(first: Course, second: Course, column: str) -> bool:
+    """Whether both say the same of it at every time."""
+    if bool(getattr(first, column)) != bool(getattr(second, column)):
+        return False
+    return not getattr(first, column) or all(
+        getattr(first, column)[first.index_at(at_us)] == getattr(second, column)[second.index_at(at_us)]
+        for at_us in {*first.at_us, *second.at_us}
     )
 
 
