@@ -14,6 +14,12 @@ from harness.model.timeline import Outage as Outage
 from harness.model.timeline import TimelineEvent
 from harness.model.trace import TracePlay
 
+MAX_SITES = 128
+"""A lab has addresses for as many."""
+
+MAX_NODES_OF_A_SITE = 13
+"""Hosts of a /28, less the address of the site's edge."""
+
 
 class Nat(Value):
     """Network address translation at a site's edge: its nodes reach out, and nobody reaches in unasked.

@@ -24,14 +24,10 @@ from typing import Literal
 from pydantic import Field
 
 from harness.model.base import Value
-from harness.model.topology import Nat, Topology
+from harness.model.topology import MAX_NODES_OF_A_SITE, MAX_SITES, Nat, Topology
 
 LAB_ID_PATTERN = r"^[a-z0-9]{1,6}$"
 LAB_SLOTS = 16
-MAX_SITES = 128
-MAX_NODES_OF_A_SITE = 13
-"""Hosts of a /28, less the edge's address."""
-
 WAN_RANGE = IPv4Network("198.18.0.0/16")
 WAN_RANGE6 = IPv6Network("2001:2::/48")
 MANAGEMENT_RANGE = IPv4Network("198.19.0.0/16")

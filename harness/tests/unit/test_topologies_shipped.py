@@ -12,11 +12,9 @@ from ruamel.yaml import YAML
 from harness.config.json_schema import profile_schema, topology_schema
 from harness.config.profile_file import load_profile
 from harness.config.shipped import find_topology, shipped_dir, shipped_topologies
-from harness.config.topology_document import MAX_SITES as MOST_SITES_IN_A_FILE
 from harness.config.topology_file import load_topology
 from harness.errors import InputError
 from harness.model.impairment import GilbertElliottLoss
-from harness.plan.addressing import MAX_SITES
 
 TOPOLOGIES = shipped_dir("topologies")
 PROFILES = sorted((TOPOLOGIES / "profiles").glob("*.yaml"))
@@ -107,10 +105,6 @@ def test_a_topology_is_found_by_name_or_path(tmp_path: Path) -> None:
         find_topology("four-site")
     with pytest.raises(InputError, match="no topology"):
         find_topology("a\0b")
-
-
-def test_a_file_holds_as_many_sites_as_a_lab() -> None:
-    assert MOST_SITES_IN_A_FILE == MAX_SITES
 
 
 def test_the_field_reference_names_every_key() -> None:
