@@ -14,10 +14,11 @@ from harness.config.link_keys import IMPAIRMENT_KEYS, LinkKeys, bytes_in, to_imp
 from harness.config.problems import Problem
 from harness.config.profile_document import ProfileDocument
 from harness.config.series import NotInSeries, in_series
+from harness.config.timeline_events import event_of
 from harness.config.topology_document import BetweenLink, DefaultsDocument, DirectedLink, TopologyDocument
 from harness.config.yaml_tree import Path, YamlTree
 from harness.model.impairment import Impairment
-from harness.model.topology import Link, Outage, Site, Topology
+from harness.model.topology import Link, Site, Topology
 from harness.model.units import format_duration, format_size
 
 SMALLEST_DEFAULT_BUFFER = 64 << 10
@@ -44,6 +45,7 @@ class _Pair:
     profile: str | None
     direction: Direction
     source_note: str
+    mtu: int | None
 
 
 def compose(
@@ -64,6 +66,9 @@ def compose(
         if own is None:
             problems.append(tree.problem(pair.path, "the link has no rtt or delay; write 'rtt: 0 ms' if it adds none"))
             continue
+        if pair.mtu is not None and pair.mtu > document.mtu:
+            message = f"mtu {pair.mtu} is above the topology's {document.mtu}, which is the largest packet on any link"
+            problems.append(tree.problem((*pair.path, "mtu"), message))
         stages[ends] = [*_access(document, profiles, ends[0], "uplink"), own]
         stages[ends] += _access(document, profiles, ends[1], "downlink")
     links = []
@@ -81,19 +86,20 @@ def compose(
         source_note=document.source,
         mtu=document.mtu,
         sites=tuple(
-            Site(name=name, title=site.title, kind=site.kind, access=site.access)
+            Site(
+                name=name,
+                title=site.title,
+                kind=site.kind,
+                access=site.access,
+                more_nodes=tuple(site.more_nodes),
+                nat=None if site.nat is None else site.nat.to_nat(),
+                disk_bytes=site.disk,
+                adjustable_clock=site.clock == "adjustable",
+            )
             for name, site in document.sites.items()
         ),
         links=tuple(links),
-        timeline=tuple(
-            Outage(
-                site=outage.site,
-                at_s=outage.at / 1e6,
-                duration_s=outage.for_ / 1e6,
-                every_s=None if outage.every is None else outage.every / 1e6,
-            )
-            for outage in document.timeline
-        ),
+        timeline=tuple(event_of(event) for event in document.timeline),
     )
     return topology, []
 
@@ -113,17 +119,17 @@ def _directions(link: BetweenLink | DirectedLink, index: int) -> Iterator[tuple[
     match link:
         case BetweenLink(between=[first, second]):
             out, back = _halves(link.delay, link.rtt)
-            yield first, second, _Pair(path, link, out, link.profile, "uplink", link.source)
-            yield second, first, _Pair(path, link, back, link.profile, "downlink", link.source)
+            yield first, second, _Pair(path, link, out, link.profile, "uplink", link.source, link.mtu)
+            yield second, first, _Pair(path, link, back, link.profile, "downlink", link.source, link.mtu)
         case DirectedLink():
             direction: Direction = link.direction or "uplink"
-            yield link.from_, link.to, _Pair(path, link, link.delay, link.profile, direction, link.source)
+            yield link.from_, link.to, _Pair(path, link, link.delay, link.profile, direction, link.source, link.mtu)
 
 
 def _default_pair(defaults: DefaultsDocument, names: Sequence[str], ends: tuple[str, str]) -> _Pair:
     out, back = _halves(defaults.delay, defaults.rtt)
     forward = names.index(ends[0]) < names.index(ends[1])
-    return _Pair(("defaults",), LinkKeys(), out if forward else back, None, "uplink", "")
+    return _Pair(("defaults",), LinkKeys(), out if forward else back, None, "uplink", "", None)
 
 
 def _halves(delay_us: int | None, rtt_us: int | None) -> tuple[int | None, int | None]:
@@ -257,4 +263,5 @@ def _link(
         impairment=impairment,
         profile=pair.profile,
         source_note="; ".join(note for note in notes if note),
+        mtu=pair.mtu,
     )

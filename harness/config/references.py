@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.config.problems import Problem, did_you_mean
+from harness.config.timeline_events import check_timeline
 from harness.config.yaml_tree import Path, Plain, YamlTree
 from harness.model.units import quote
 
@@ -15,7 +16,7 @@ _MOST_PAIRS_NAMED = 6
 
 
 def check_references(tree: YamlTree) -> list[Problem]:
-    """Links and outages of sites that do not exist, links from a site to itself, pairs linked twice or not at all."""
+    """Links and events of sites that do not exist, links from a site to itself, pairs linked twice or not at all."""
     sites = _mapping(tree.get(("sites",)))
     names = list(sites)
     problems = [*_empty_values(tree, tree.value, ())]
@@ -46,10 +47,7 @@ def check_references(tree: YamlTree) -> list[Problem]:
                 )
                 break
         linked.update(dict.fromkeys((pair for pair in pairs if pair not in linked), ("links", index)))
-    for index, outage in enumerate(_sequence(tree.get(("timeline",)))):
-        site = _mapping(outage).get("site")
-        if isinstance(site, str) and site not in sites:
-            problems.append(tree.problem(("timeline", index, "site"), _unknown_site(site, names)))
+    problems += check_timeline(tree)
     if complete and names:
         problems += _missing_pairs(tree, names, linked)
     return problems

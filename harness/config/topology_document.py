@@ -6,10 +6,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, StrictInt, Tag, model_validator
 
-from harness.config.fields import Delay, Document, EmptyAllowed, Moment, Name, SiteName, Span, Text, refuse
+from harness.config.fields import Delay, Document, EmptyAllowed, Name, SiteName, Text, refuse
 from harness.config.link_keys import LinkKeys
+from harness.config.site_keys import MoreNodes, NatKey
+from harness.config.timeline_document import DiskSize, TimelineDocument
+from harness.model.topology import MAX_NODES_OF_A_SITE, MAX_SITES
 
-MAX_SITES = 128
+LinkMtu = Annotated[StrictInt, Field(ge=576, le=9000)]
 ProfileReference = Annotated[str, Field(strict=True, min_length=1, max_length=200)]
 
 
@@ -26,6 +29,22 @@ class SiteDocument(Document):
         "that leave the site, its downlink for links that enter. Delays and jitters add, losses combine, the smallest "
         "rate wins and brings its buffer.",
     )
+    disk: DiskSize | None = Field(
+        default=None,
+        description="Size of each node's own disk (MB, GB): its data directory is then a file system of its own, which "
+        "can be filled. Without it the nodes share the host's disk.",
+    )
+    clock: Literal["host", "adjustable"] = Field(
+        default="host",
+        description="adjustable: the clock of its nodes can be moved at any time. Nodes whose clock the timeline moves "
+        "need not say so.",
+    )
+    more_nodes: MoreNodes = Field(
+        default_factory=list,
+        description=f"More hosts on the site's LAN, up to {MAX_NODES_OF_A_SITE - 1}: each is SITE.NAME beside the "
+        "first one, which is called like the site. The LAN itself is not impaired.",
+    )
+    nat: NatKey = Field(default=None, description="true, or a mapping: the site's nodes are behind NAT.")
 
 
 class DefaultsDocument(LinkKeys):
@@ -55,6 +74,11 @@ class BetweenLink(LinkKeys):
         description="Profile that gives the keys which the link leaves out: uplink from the first site, downlink "
         "to it. A name, or a path that ends in .yaml relative to this file.",
     )
+    mtu: LinkMtu | None = Field(
+        default=None,
+        description="Largest IP packet on this link in bytes (a plain number), where it is smaller than the "
+        "topology's. Larger ones are refused by the core, which says so (path MTU discovery).",
+    )
     source: Text = Field(default="", description="Where this link's numbers come from.")
 
     @model_validator(mode="after")
@@ -75,6 +99,11 @@ class DirectedLink(LinkKeys):
     )
     direction: Literal["uplink", "downlink"] | None = Field(
         default=None, description="Which direction of the profile this link is; uplink unless stated. Needs a profile."
+    )
+    mtu: LinkMtu | None = Field(
+        default=None,
+        description="Largest IP packet on this link in bytes (a plain number), where it is smaller than the "
+        "topology's. Larger ones are refused by the core, which says so (path MTU discovery).",
     )
     source: Text = Field(default="", description="Where this link's numbers come from.")
 
@@ -103,22 +132,6 @@ LinkDocument = Annotated[
 ]
 
 
-class OutageDocument(Document):
-    """All links of a site lose everything for a while, as in a handover or a cut cable."""
-
-    do: Literal["outage"] = Field(description="What happens: outage.")
-    site: SiteName = Field(description="The site that is cut off, in both directions.")
-    at: Moment = Field(description="When it begins, from the start of the timeline (us, ms, s).")
-    for_: Span = Field(alias="for", description="How long it lasts (us, ms, s); at least 1 ms.")
-    every: Span | None = Field(default=None, description="Repeat at this interval (us, ms, s); longer than `for`.")
-
-    @model_validator(mode="after")
-    def _ends_before_it_repeats(self) -> OutageDocument:
-        if self.every is not None and self.every <= self.for_:
-            raise refuse("`every` must be longer than `for`: the outage would never end")
-        return self
-
-
 class TopologyDocument(Document):
     """A WAN: sites, the links between every two of them, and what happens to them over time."""
 
@@ -140,6 +153,6 @@ class TopologyDocument(Document):
     links: Annotated[list[LinkDocument], Field(max_length=MAX_SITES * MAX_SITES)] = Field(
         default_factory=list, description="Each ordered pair of sites at most once."
     )
-    timeline: Annotated[list[OutageDocument], Field(max_length=1000)] = Field(
+    timeline: Annotated[list[TimelineDocument], Field(max_length=1000)] = Field(
         default_factory=list, description="What happens over time; it starts when a run or a user starts it."
     )

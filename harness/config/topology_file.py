@@ -10,6 +10,7 @@ from harness.config.problems import DocumentError, Problem
 from harness.config.profile_document import ProfileDocument
 from harness.config.profile_file import ProfileNotFound, load_profile, profile_of, read_file
 from harness.config.references import check_references
+from harness.config.timeline_traces import with_traces_found
 from harness.config.topology_document import TopologyDocument
 from harness.config.yaml_tree import YamlTree, read_tree
 from harness.model.topology import Topology
@@ -54,6 +55,8 @@ def topology_of(tree: YamlTree, path: Path) -> Topology:
     if problems:
         raise DocumentError(problems)
     topology, problems = compose(document, profiles, tree)
+    if topology is not None:
+        topology, problems = with_traces_found(topology, tree, path)
     if topology is None:
         raise DocumentError(problems)
     return topology

@@ -247,8 +247,8 @@ class FaultDesk:
         from harness.lab.player import Player
 
         player = Player(self._lab)
-        player.play(event.trace, links, event.offset_s, event.speed, event.loop)
         self._players[fault.id] = player
+        player.play(event.trace, links, offset_s=event.offset_s, speed=event.speed, loop=event.loop)
 
     def _undo(self, fault: FaultBegin, planned_s: float | None) -> None:
         event, holder = fault.event, _holder(fault)
@@ -259,7 +259,7 @@ class FaultDesk:
             return
         player = self._players.pop(fault.id, None)
         if player is not None:
-            player.stop()
+            player.close()
         links = links_touched(self._lab.topology, event)
         self._lab.let_go(links, holder, reason, planned_s)
         self._lab.lift(links, holder, reason, planned_s)

@@ -25,9 +25,11 @@ from harness.nodes.network_settings import (
     allowed_in_namespaces,
     node_settings,
 )
+from harness.nodes.node_clock import install_clock
 from harness.nodes.ssh_access import CLIENT_KEY, KNOWN_HOSTS, await_banners, sshd_config, write_key, write_known_hosts
 from harness.plan.addressing import MANAGEMENT_INTERFACE, LabPlan, NodePlan, SitePlan
 from harness.plan.edge import edge_settings
+from harness.plan.timeline import nodes_with_clock
 
 _INIT = Path(__file__).with_name("node_init.py")
 _PACKAGE_ROOT = Path(__file__).resolve().parents[2]
@@ -126,6 +128,7 @@ class NodeBuilder:
         self._credentials = credentials
         self._recorder = recorder
         self._congestion_control = congestion_control
+        self._with_clock = nodes_with_clock(plan.topology)
         self._nursery: subprocess.Popen[bytes] | None = None
         self._said = b""
         self._states: dict[str, NodeState] = {}
@@ -322,6 +325,7 @@ class NodeBuilder:
                 "LANG": "C.UTF-8",
                 "LONGHAUL_SITE": node.site,
                 "LONGHAUL_NODE": node.name,
+                **(install_clock(layout.etc) if node.name in self._with_clock else {}),
             },
         )
         (layout.etc / "sshd_config").write_text(config)
