@@ -32,6 +32,7 @@ from harness.model.run_record import WanChange
 from harness.model.topology import Topology
 from harness.nodes.namespace_node import NamespaceNode, open_nodes
 from harness.nodes.network_settings import DEFAULT_CONGESTION_CONTROL
+from harness.nodes.node_disk import give_disk
 
 
 class Lab:
@@ -75,7 +76,13 @@ class Lab:
             congestion_control=congestion_control,
             progress=progress,
         )
-        return cls(builder.build())
+        lab = cls(builder.build())
+        try:
+            lab._give_disks()
+        except BaseException:
+            lab.down()
+            raise
+        return lab
 
     @classmethod
     def open(cls, lab_id: str, *, state_root: Path | None = None) -> Self:
@@ -224,6 +231,13 @@ class Lab:
         """Take the lab down; seconds. Raises LabError that lists what is left."""
         self.close()
         return take_down(self.paths)
+
+    def _give_disks(self) -> None:
+        for site in self.topology.sites:
+            for name in site.node_names if site.disk_bytes is not None else ():
+                node = self.nodes[name]
+                assert site.disk_bytes is not None
+                give_disk(node.state.pid, Path(node.data_dir), site.disk_bytes)
 
     def _state(self, source: str, destination: str) -> LinkState:
         state = self._links.state((source, destination))
