@@ -31,6 +31,7 @@ COMMANDS: tuple[str, ...] = (
     "play",
     "trace",
     "capture",
+    "fit",
 )
 """Modules of this package, in the order of ``--help``; each has ``register(app)``."""
 

@@ -29,10 +29,12 @@ class DirectionFit(Value):
 
 
 class PathFit(Value):
-    """Both directions. ``from_round_trips``: what varies stands in the uplink alone."""
+    """Both directions. ``from_round_trips``: what varies stands in the uplink alone. ``mirrored``: the downlink was not
+    seen, and is taken to be like the uplink."""
 
     source: str
     from_round_trips: bool
+    mirrored: bool = False
     uplink: DirectionFit
     downlink: DirectionFit
 
@@ -41,8 +43,11 @@ def fit_path(sample: PathSample) -> PathFit:
     """The link that behaves like the path. Raises ValueError when the sample says too little."""
     if sample.round_trip is not None:
         return _of_round_trips(sample.source, sample.round_trip)
-    if sample.uplink is None or sample.downlink is None:
-        raise ValueError("the log has neither round trips nor both directions")
+    if sample.uplink is None:
+        raise ValueError("the log has neither round trips nor a direction")
+    if sample.downlink is None:
+        seen = _direction(sample.uplink)
+        return PathFit(source=sample.source, from_round_trips=False, mirrored=True, uplink=seen, downlink=seen)
     up, down = sample.uplink, sample.downlink
     if not sample.shared_clock:
         # Two clocks: only their sum and each one's variation are true, so that the base is halved.

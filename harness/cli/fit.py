@@ -1,0 +1,157 @@
+"""``longhaul fit``: a profile from what was measured of a real path."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli.lab_choice import JsonOption
+
+if TYPE_CHECKING:
+    from harness.model.path_sample import PathSample
+    from harness.plan.fit import DirectionFit, PathFit
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("fit")(fit)
+
+
+def fit(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="A log of ping or irtt, a capture, or two captures of it.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="NAME.yaml", help="Write the profile here.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the measured delays as FILE.svg and FILE.png.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Make a profile that behaves like a real path, and say how well it fits.
+
+    From the text of ping, the JSON of irtt (which knows both directions), a
+    pcap with echoes or TCP, or two captures: before the path and behind it.
+    The delay's shape is judged by Kolmogorov and Smirnov, the loss model is
+    chosen by likelihood (BIC), and its parameters come with 95% intervals.
+
+    Examples:
+
+        ping -i 0.2 -c 1000 example.net > office.txt; longhaul fit office.txt -o office.yaml
+
+        irtt client -i 20ms -d 1m -o path.json SERVER; longhaul fit path.json -o path.yaml
+
+        longhaul fit before.pcap after.pcap --json
+    """
+    return run_fit(files, output, plot, as_json)
+
+
+def run_fit(files: list[Path], output: Path | None, plot: Path | None, as_json: bool) -> int:
+    """What both ``fit`` and ``measure --fit`` do."""
+    from harness.config.path_log import read_path_logs
+    from harness.errors import InputError
+    from harness.plan.fit import fit_path
+    from harness.run.fitted_profile import profile_text, write_profile
+
+    if output is not None:
+        _check_name(output)
+    sample = read_path_logs(files)
+    try:
+        fitted = fit_path(sample)
+    except ValueError as error:
+        raise InputError(f"{files[0]}: {error}", hint="measure for longer: 1000 packets tell 1% of loss") from None
+    written: tuple[Path, ...] = ()
+    try:
+        if output is not None:
+            written = write_profile(fitted, output, _delays(sample))
+        if plot is not None:
+            written += _draw(sample, plot)
+    except OSError as error:
+        raise InputError(f"{error.filename} cannot be written: {error.strerror}") from None
+    if as_json:
+        print(json.dumps({**fitted.model_dump(mode="json"), "files": [str(path) for path in written]}, indent=2))
+        return 0
+    _tell(fitted)
+    if output is None:
+        print("\n" + profile_text(fitted, "fitted"), end="")
+    for path in written:
+        typer.echo(f"wrote {path}", err=True)
+    return 0
+
+
+def _check_name(output: Path) -> None:
+    """Raises InputError for a file that no profile may have."""
+    import re
+
+    from harness.errors import InputError
+
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,63}\.yaml", output.name):
+        raise InputError(
+            f"{output.name} is no name of a profile", hint="small letters, digits and -, then .yaml: office-dsl.yaml"
+        )
+
+
+def _delays(sample: PathSample) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    up = sample.round_trip or sample.uplink
+    down = sample.downlink or up
+    return (() if up is None else up.arrived_us, () if down is None else down.arrived_us)
+
+
+def _draw(sample: PathSample, plot: Path) -> tuple[Path, ...]:
+    from harness.report.plots import ecdf
+
+    streams = {"round trip": sample.round_trip, "uplink": sample.uplink, "downlink": sample.downlink}
+    drawn = {
+        name: [delay / 1000 for delay in stream.arrived_us]
+        for name, stream in streams.items()
+        if stream is not None and stream.arrived_us
+    }
+    return ecdf(plot, f"Delays of {sample.source}", drawn, x_label="delay, ms")
+
+
+def _tell(fitted: PathFit) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("")
+    for heading in ("uplink", "downlink"):
+        table.add_column(heading, header_style="dim")
+    rows = [dict(_rows(direction)) for direction in (fitted.uplink, fitted.downlink)]
+    for name in dict.fromkeys([*rows[0], *rows[1]]):
+        table.add_row(f"[dim]{name}[/dim]", *(row.get(name, "") for row in rows))
+    console = Console(highlight=False)
+    console.print(f"{fitted.source}", style="bold")
+    console.print(table)
+    if fitted.from_round_trips:
+        console.print("Round trips alone were seen: all that varies and gets lost stands in the uplink.", style="dim")
+
+
+def _rows(direction: DirectionFit) -> list[tuple[str, str]]:
+    from harness.model.units import brief_duration, brief_number, brief_share
+
+    rows = [("delay", brief_duration(direction.delay_us))]
+    delay, loss = direction.delay, direction.loss
+    if delay is not None and delay.shape != "none":
+        rows.append(("jitter", f"{brief_duration(direction.jitter_us)}, {delay.shape}"))
+        fit = f"{brief_number(delay.distance)} ({'within' if delay.good else 'above'} {brief_number(delay.critical)})"
+        rows.append(("KS distance", fit))
+    if loss is not None:
+        interval = f"{brief_share(loss.mean.low)} to {brief_share(loss.mean.high)}"
+        rows.append(("loss", f"{brief_share(loss.mean.value)} ({interval}), {loss.lost} of {loss.packets}"))
+        if loss.lost:
+            rows.append(("loss model", f"{loss.kind}, bursts of {brief_number(loss.mean_burst)}"))
+        rows += [
+            (name, f"{brief_share(one.value)} ({brief_share(one.low)} to {brief_share(one.high)})")
+            for name, one in loss.estimates.items()
+            if name != "loss"
+        ]
+        rows += [(f"BIC {one.kind}", f"{one.bic:.0f}") for one in loss.candidates]
+    for name, share in (("reordered", direction.reordered), ("duplicated", direction.duplicated)):
+        if share is not None:
+            rows.append((name, brief_share(share)))
+    return rows
