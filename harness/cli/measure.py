@@ -1,16 +1,21 @@
-"""``longhaul measure``: probe every link and hold it against what was asked for."""
+"""``longhaul measure``: probe the links and hold them against what was asked for."""
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from harness.cli.lab_choice import JsonOption, LabOption, open_lab
 
 if TYPE_CHECKING:
-    from harness.model.measurement import LinkMeasurement
+    from rich.console import Console
+    from rich.table import Table
+
+    from harness.lab.lab import Lab
+    from harness.model.measurement import Certificate, LinkCertificate, Quantity, QuantityName
+
+_MOST_LINKS_SHOWN = 64
 
 
 def register(app: typer.Typer) -> None:
@@ -19,19 +24,33 @@ def register(app: typer.Typer) -> None:
 
 
 def measure(
+    calibrate: Annotated[
+        Literal["quick", "full"],
+        typer.Option(help="quick: delay, loss, order, in seconds. full: also rate and buffer, in minutes."),
+    ] = "quick",
+    link: Annotated[
+        tuple[str, str] | None,
+        typer.Option(help="Only the link between these two sites, both ways.", metavar="A B", show_default=False),
+    ] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="Probe at most so many times before the verdict.")] = None,
+    output: Annotated[
+        str | None, typer.Option("-o", "--output", help="Also write the certificate here, as JSON.", metavar="FILE")
+    ] = None,
     lab: LabOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Measure RTT and loss between every pair of sites, and judge them.
+    """Measure the WAN, link by link, and judge it: the fidelity certificate.
 
-    They are held against what is in force now. Exit code 4 when a link is not
-    as it should be: RTT off by more than max(1 ms, 2%), or the loss asked for
-    outside the 99% confidence interval of the measured one.
+    Held against what is in force now, quantity by quantity, each with its 99% interval: one-way delay, RTT, jitter and
+    its distribution, loss, mean burst length, order, duplicates; with --calibrate full also rate, buffer depth and
+    damaged packets. Exit code 4 when a whole interval lies beyond the tolerance: of delays 1 ms or 2% (full: 0.5 ms or
+    1%), of rates 1.5%, of buffers 10% or one packet; loss and bursts must lie inside their interval.
 
     Examples:
 
         longhaul measure
+
+        longhaul measure --calibrate full --link ireland virginia -o certificate.json
 
         longhaul measure --json | jq '.links[] | select(.verdict != "PASS")'
     """
@@ -42,41 +61,106 @@ def measure(
 
     opened = open_lab(lab)
     try:
-        with Console(stderr=True).status("probing the links") as status:
-            links = opened.measure(progress=status.update, rounds=rounds)
+        certificate = _measured(opened, calibrate, link, rounds)
     finally:
         opened.close()
+    if output is not None:
+        _write(certificate, output)
     if as_json:
-        print(json.dumps({"lab": opened.lab_id, "links": [one.model_dump(mode="json") for one in links]}, indent=2))
+        print(certificate.model_dump_json(indent=2))
     else:
-        _tell(links)
-    valid = all(one.verdict is Verdict.PASS for one in links)
-    return ExitCode.PASSED if valid else ExitCode.INVALID
+        _tell(certificate, Console())
+    return ExitCode.PASSED if certificate.verdict is Verdict.PASS else ExitCode.INVALID
 
 
-def _tell(links: tuple[LinkMeasurement, ...]) -> None:
+def _measured(
+    lab: Lab, calibrate: Literal["quick", "full"], pair: tuple[str, str] | None, rounds: int | None
+) -> Certificate:
     from rich.console import Console
-    from rich.table import Table
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from harness.model.units import brief_duration, brief_share
+    bar = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    links = None if pair is None else [pair, (pair[1], pair[0])]
+    with bar:
+        task = bar.add_task("measuring", total=1.0)
+        return lab.measure(
+            progress=lambda step: bar.update(task, description=step),
+            advance=lambda share: bar.update(task, completed=share),
+            rounds=rounds,
+            calibrate=calibrate,
+            links=links,
+        )
+
+
+def _write(certificate: Certificate, output: str) -> None:
+    from pathlib import Path
+
+    path = Path(output)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(certificate.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _tell(certificate: Certificate, console: Console) -> None:
+    from harness.model.units import brief_duration
     from harness.model.verdict import Verdict
 
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("link", "RTT asked", "measured", "loss asked", "measured, 99%", "verdict"):
-        table.add_column(heading, header_style="dim", no_wrap=heading != "verdict")
-    for one in links:
-        rtt = "-" if one.rtt_measured_us is None else brief_duration(one.rtt_measured_us)
-        loss = "-"
-        if one.loss_measured is not None and one.loss_low is not None and one.loss_high is not None:
-            loss = f"{brief_share(one.loss_measured)} ({brief_share(one.loss_low)}-{brief_share(one.loss_high)})"
-        passed = one.verdict is Verdict.PASS
-        verdict = "[green]as asked[/green]" if passed else f"[bold red]{one.verdict.value}[/bold red] {one.reason}"
-        table.add_row(
-            f"{one.source}>{one.destination}",
-            brief_duration(one.rtt_requested_us),
-            rtt,
-            brief_share(one.loss_requested),
-            loss,
-            verdict,
-        )
-    Console().print(table)
+    links = certificate.links
+    wrong = [link for link in links if link.verdict is not Verdict.PASS]
+    shown = links if len(links) <= _MOST_LINKS_SHOWN else tuple(wrong)
+    if shown:
+        console.print(_table(shown))
+    for link in wrong:
+        console.print(f"[bold red]{link.name}[/bold red] {link.reason}", highlight=False)
+    took = brief_duration(certificate.elapsed_s * 1e6)
+    hidden = " (only the others are shown; --json has all)" if len(shown) < len(links) else ""
+    console.print(f"{len(links) - len(wrong)} of {len(links)} links as asked, in {took}{hidden}", highlight=False)
+    if certificate.note:
+        console.print(certificate.note, style="dim", highlight=False)
+
+
+def _table(links: tuple[LinkCertificate, ...]) -> Table:
+    """One row a link: what was measured, and what was asked for below it."""
+    from rich.table import Table
+
+    from harness.model.verdict import Verdict
+
+    headings: dict[QuantityName, str] = {
+        "one-way delay": "one way",
+        "rtt": "RTT",
+        "jitter": "jitter",
+        "loss": "loss",
+        "burst": "burst",
+        "rate": "rate",
+        "buffer": "buffer",
+    }
+    columns = [name for name in headings if any(link.quantity(name) for link in links)]
+    table = Table(box=None, padding=(0, 2, 0, 0), caption="dim: asked for", caption_justify="left")
+    for heading in ("link", *(headings[name] for name in columns), "verdict"):
+        table.add_column(heading, header_style="dim", no_wrap=True)
+    for link in links:
+        passed = link.verdict is Verdict.PASS
+        rounds = f" [dim]({link.rounds} rounds)[/dim]" if link.rounds > 1 else ""
+        verdict = ("[green]as asked[/green]" if passed else f"[bold red]{link.verdict.value}[/bold red]") + rounds
+        table.add_row(link.name, *(_cell(link.quantity(name)) for name in columns), verdict)
+    return table
+
+
+def _cell(quantity: Quantity | None) -> str:
+    from harness.model.verdict import Verdict
+    from harness.plan.quantities import figure
+
+    if quantity is None:
+        return ""
+    measured = "-" if quantity.measured is None else figure(quantity.measured, quantity.unit)
+    if quantity.verdict is Verdict.INVALID:
+        measured = f"[bold red]{measured}[/bold red]"
+    asked = "" if quantity.requested is None else f"\n[dim]{figure(quantity.requested, quantity.unit)}[/dim]"
+    return measured + asked

@@ -27,7 +27,7 @@ from harness.lab.links import (
 from harness.lab.state import LabPaths, read_state, resolve_state_root
 from harness.lab.teardown import take_down
 from harness.model.impairment import Impairment
-from harness.model.measurement import LinkCounters, LinkMeasurement
+from harness.model.measurement import Certificate, Depth, LinkCounters
 from harness.model.run_record import WanChange
 from harness.model.topology import Topology
 from harness.nodes.namespace_node import NamespaceNode, open_nodes
@@ -212,14 +212,34 @@ class Lab:
         with self._reaching_core():
             return self.core.counters()
 
-    def measure(self, progress: Progress | None = None, rounds: int | None = None) -> tuple[LinkMeasurement, ...]:
-        """Probe every link between the sites and judge it against what is in force now. One at a time."""
+    def measure(
+        self,
+        progress: Progress | None = None,
+        rounds: int | None = None,
+        calibrate: Depth = "quick",
+        *,
+        links: Iterable[LinkKey] | None = None,
+        advance: Callable[[float], None] | None = None,
+    ) -> Certificate:
+        """Probe the links between the sites, all or some, and judge them against what is in force now. One at a time.
+
+        ``advance`` hears the share that is done. Raises InputError for a link that does not exist.
+        """
         from harness.lab.fidelity import measure_links
 
         self._must_be_whole()
         with self._measuring:
             wanted = {link: state.in_force for link, state in self._links.states().items()}
-            return measure_links(self.plan, self.nodes, wanted, progress=progress, rounds=rounds)
+            return measure_links(
+                self.plan,
+                self.nodes,
+                wanted,
+                depth=calibrate,
+                links=links,
+                rounds=rounds,
+                progress=progress,
+                advance=advance,
+            )
 
     def close(self) -> None:
         """Drop this process's connections; the lab goes on."""

@@ -9,7 +9,7 @@ from pydantic import Field
 from harness.model.base import Value
 from harness.model.health import RunHealth
 from harness.model.impairment import Impairment
-from harness.model.measurement import LinkCounters, LinkMeasurement
+from harness.model.measurement import Certificate, LinkCertificate, LinkCounters
 from harness.model.topology import Topology
 from harness.model.verdict import Verdict
 
@@ -79,10 +79,15 @@ class RunRecord(Value):
     lab_up_s: float
     lab_down_s: float | None = None
     topology: Topology
-    links: tuple[LinkMeasurement, ...] = ()
+    certificate: Certificate | None = None
     counters: tuple[LinkCounters, ...] = ()
     tests: tuple[TestRecord, ...] = ()
     environment: Environment
     health: RunHealth | None = None
     workload: dict[str, str | int | float] = Field(default_factory=dict)
     artifacts: tuple[str, ...] = ()
+
+    @property
+    def links(self) -> tuple[LinkCertificate, ...]:
+        """The links that were measured before the tests."""
+        return () if self.certificate is None else self.certificate.links

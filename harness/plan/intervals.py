@@ -96,7 +96,7 @@ def mean_of_batches(values: Sequence[float]) -> Interval:
 
 
 def distance_radius(samples: int) -> float:
-    """How far a sample's distribution function may be from the true one (Dvoretzky, Kiefer, Wolfowitz; Massart 1990)."""
+    """How far a sample's distribution function may be from the true one (Dvoretzky, Kiefer and Wolfowitz 1956)."""
     return 1.0 if samples < 1 else min(1.0, math.sqrt(math.log(2 / (1 - CONFIDENCE)) / (2 * samples)))
 
 
@@ -116,7 +116,7 @@ def step_function(ordered: Sequence[float]) -> Callable[[float], float]:
 
     def distribution(value: float) -> float:
         if value <= ordered[0]:
-            return bisect_right(ordered, value) / (last + 1) if value == ordered[0] else 0.0
+            return (bisect_right(ordered, value) - 1) / last if value == ordered[0] else 0.0
         if value >= ordered[-1]:
             return 1.0
         above = bisect_left(ordered, value)

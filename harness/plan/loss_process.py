@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.model.impairment import FourStateLoss, GilbertElliottLoss, Impairment, IndependentLoss, Loss
+from harness.model.impairment import FourStateLoss, GilbertElliottLoss, Impairment, IndependentLoss
 
 _MOST_LAGS = 20_000
 _NEGLIGIBLE = 1e-7
@@ -64,8 +64,3 @@ def _chain(loss: GilbertElliottLoss | FourStateLoss) -> tuple[Sequence[float], S
             (1.0, 0.0, 0.0, 0.0),
         ),
     )
-
-
-def clumps(loss: Loss | None) -> bool:
-    """Whether the model's losses come in runs on purpose."""
-    return isinstance(loss, GilbertElliottLoss | FourStateLoss)

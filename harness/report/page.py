@@ -15,21 +15,51 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class LinkRow:
-    """One directed link, requested against measured."""
+class Cell:
+    """One measured quantity of a link: the figure, its interval below, and a tone when it is wrong."""
+
+    value: str
+    interval: str = ""
+    tone: str = ""
+
+
+@dataclass(frozen=True)
+class QuantityRow:
+    """One quantity of one link with everything that stands behind its verdict."""
 
     name: str
     requested: str
-    rtt_requested: str
-    rtt_measured: str
-    rtt_spread: str
-    loss_requested: str
-    loss_measured: str
-    loss_interval: str
+    tolerance: str
+    measured: str
+    interval: str
+    samples: str
+    verdict: str
+    method: str
+
+
+@dataclass(frozen=True)
+class LinkRow:
+    """One directed link, requested against measured. ``cells`` stand below the columns; ``delays`` is SVG."""
+
+    name: str
+    requested: str
+    cells: tuple[Cell, ...]
+    delays: str
     probes: str
     rounds: str
     verdict: str
     reason: str
+    quantities: tuple[QuantityRow, ...]
+
+
+@dataclass(frozen=True)
+class CertificateView:
+    """The fidelity certificate. ``columns`` are the quantities that were looked at on any link."""
+
+    summary: str
+    notes: tuple[str, ...]
+    columns: tuple[str, ...]
+    links: tuple[LinkRow, ...]
 
 
 @dataclass(frozen=True)
@@ -42,6 +72,17 @@ class CounterRow:
     lost: str
     overflowed: str
     waiting: str
+
+
+@dataclass(frozen=True)
+class HealthRow:
+    """Something about the host that may have falsified the run."""
+
+    severity: str
+    subject: str
+    measured: str
+    limit: str
+    meaning: str
 
 
 @dataclass(frozen=True)
@@ -105,8 +146,10 @@ class ReportView:
     topology_source: str
     picture: str
     strip: str
-    links: tuple[LinkRow, ...]
+    certificate: CertificateView | None
     counters: tuple[CounterRow, ...]
+    health: tuple[HealthRow, ...]
+    host: tuple[tuple[str, str], ...]
     suites: tuple[SuiteView, ...]
     environment: tuple[tuple[str, str], ...]
     command: str

@@ -9,7 +9,7 @@ from itertools import combinations
 from math import atan2, hypot, log10, pi
 
 from harness.model.impairment import GilbertElliottLoss, Impairment
-from harness.model.measurement import LinkMeasurement
+from harness.model.measurement import LinkCertificate
 from harness.model.timeline import Outage, subject_of
 from harness.model.topology import Site, Topology
 from harness.model.units import brief_duration, brief_number, brief_rate, brief_share, format_duration
@@ -17,7 +17,7 @@ from harness.model.verdict import Verdict
 from harness.report.markup import xml
 from harness.report.picture_layout import MOST_LABELLED_SITES, SITE_RADIUS, Box, Layout, Point, Size, lay_out
 
-Measurements = Mapping[tuple[str, str], LinkMeasurement]
+Measurements = Mapping[tuple[str, str], LinkCertificate]
 
 _MARGIN = 22.0
 _TITLE = 15.0
@@ -71,7 +71,7 @@ class _Pair:
     b: int
     out: Impairment
     back: Impairment
-    measured: tuple[LinkMeasurement, ...]
+    measured: tuple[LinkCertificate, ...]
 
     @property
     def rtt_us(self) -> int:
@@ -149,11 +149,12 @@ def _label(pair: _Pair, sites: tuple[Point, ...]) -> Iterator[tuple[str, str]]:
         yield _loss_class(pair.back), f"{reverse} {_numbers(pair.back)}"
     else:
         yield _loss_class(pair.out), _numbers(pair.out)
-    rtts = [link.rtt_measured_us for link in pair.measured if link.rtt_measured_us is not None]
+    found = [link.quantity("rtt") for link in pair.measured]
+    rtts = [rtt.measured for rtt in found if rtt is not None and rtt.measured is not None]
     if rtts:
         bad = any(link.verdict is not Verdict.PASS for link in pair.measured)
         yield ("bad" if bad else "dim"), f"measured {brief_duration(sum(rtts) / len(rtts))}"
-    elif pair.measured:
+    elif any(rtt is not None and rtt.verdict is Verdict.INVALID for rtt in found):
         yield "bad", "no answer measured"
 
 

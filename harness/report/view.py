@@ -9,12 +9,14 @@ from datetime import datetime
 from urllib.parse import quote
 
 from harness.errors import ExitCode
-from harness.model.impairment_text import describe, describe_change
-from harness.model.measurement import LinkCounters, LinkMeasurement
+from harness.model.health import RunHealth
+from harness.model.impairment_text import describe_change
+from harness.model.measurement import LinkCounters
 from harness.model.run_record import Environment, RunRecord, TestRecord
 from harness.model.units import brief_duration, brief_number, brief_rate, brief_share, brief_size
 from harness.model.verdict import Verdict
-from harness.report.page import CounterRow, Figure, FileLink, LinkRow, ReportView, SuiteView, TestView, WanMoment
+from harness.report.certificate_view import certificate_view
+from harness.report.page import CounterRow, Figure, FileLink, HealthRow, ReportView, SuiteView, TestView, WanMoment
 from harness.report.picture import draw
 from harness.report.strip import all_changes, draw_strip, moments
 
@@ -25,6 +27,7 @@ _ROBOT_FILES = {
 }
 _OWN_FILES = {
     "run.json": "everything in this report, for programs",
+    "certificate.json": "each link, requested against measured",
     "junit.xml": "results for a CI server",
     "history.jsonl": "every operation and observation, in order",
 }
@@ -54,8 +57,10 @@ def report_view(record: RunRecord) -> ReportView:
         topology_source=record.topology.source_note,
         picture=draw(record.topology, measurements),
         strip=draw_strip(record) if record.tests else "",
-        links=tuple(_link_row(record, link) for link in record.links),
+        certificate=None if record.certificate is None else certificate_view(record.certificate, record.topology),
         counters=tuple(_counter_row(counters) for counters in record.counters),
+        health=tuple(_health(record.health)),
+        host=_host(record.health),
         suites=_suites(record.tests),
         environment=(*_environment(record.environment), *_workload_texts(record)),
         command=record.environment.command,
@@ -140,38 +145,6 @@ def _figures(record: RunRecord) -> Iterable[Figure]:
         yield Figure(_measurement(name, value), f"workload: {_label(name)}")
 
 
-def _link_row(record: RunRecord, link: LinkMeasurement) -> LinkRow:
-    try:
-        requested = describe(record.topology.link(link.source, link.destination).impairment)
-    except KeyError:
-        requested = "not in the topology"
-    spread = ""
-    if link.rtt_min_us is not None and link.rtt_p99_us is not None:
-        spread = f"{link.rtt_min_us / 1000:.2f} to {link.rtt_p99_us / 1000:.2f}"
-    interval = ""
-    if link.loss_low is not None and link.loss_high is not None:
-        interval = f"{brief_share(link.loss_low)} to {brief_share(link.loss_high)}"
-    return LinkRow(
-        name=f"{link.source} → {link.destination}",
-        requested=requested,
-        rtt_requested=f"{_milliseconds(link.rtt_requested_us)} ± {link.rtt_tolerance_us / 1000:.2f}",
-        rtt_measured="no answer" if link.rtt_measured_us is None else _milliseconds(link.rtt_measured_us),
-        rtt_spread=spread,
-        loss_requested=brief_share(link.loss_requested),
-        loss_measured="unknown" if link.loss_measured is None else brief_share(link.loss_measured),
-        loss_interval=interval,
-        probes=f"{_count(link.received)} of {_count(link.sent)}",
-        rounds=f"in {link.rounds} rounds" if link.rounds > 1 else "",
-        verdict=link.verdict.value,
-        reason=link.reason,
-    )
-
-
-def _milliseconds(microseconds: float) -> str:
-    """Always in ms and to 10 us, so that a column of them compares at a glance."""
-    return f"{microseconds / 1000:.2f} ms"
-
-
 def _counter_row(counters: LinkCounters) -> CounterRow:
     offered = counters.packets + counters.dropped_loss + counters.dropped_queue
     return CounterRow(
@@ -182,6 +155,30 @@ def _counter_row(counters: LinkCounters) -> CounterRow:
         overflowed=_with_share(counters.dropped_queue, offered),
         waiting=_count(counters.backlog_packets),
     )
+
+
+def _health(health: RunHealth | None) -> Iterable[HealthRow]:
+    """What weighs most comes first."""
+    if health is None:
+        return
+    order = ("invalid", "warning", "note")
+    for finding in sorted(health.findings, key=lambda finding: order.index(finding.severity)):
+        yield HealthRow(finding.severity, finding.subject, finding.measured, finding.limit, finding.meaning)
+
+
+def _host(health: RunHealth | None) -> tuple[tuple[str, str], ...]:
+    host = None if health is None else health.host
+    if host is None:
+        return ()
+    rows = [
+        ("CPU busy", brief_share(host.busy)),
+        ("CPU taken by other machines", f"{brief_share(host.steal)} (worst second {brief_share(host.steal_worst)})"),
+        ("Timers late", f"99% {brief_duration(host.late_p99_us)}, at most {brief_duration(host.late_max_us)}"),
+        ("WAN core", f"{host.core_cpu:.2f} CPUs, saturated {brief_share(host.core_saturated)} of the time"),
+    ]
+    if host.pressure is not None:
+        rows.append(("Waiting for a CPU", brief_share(host.pressure)))
+    return tuple(rows)
 
 
 def _with_share(part: int, whole: int) -> str:

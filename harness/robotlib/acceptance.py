@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal, TypeVar
+from typing import Literal
 
 from robot.api import TestSuite
 
@@ -15,7 +15,7 @@ from harness.lab.injector import Injector
 from harness.lab.lab import Lab
 from harness.lab.signals import uninterrupted
 from harness.model.health import RunHealth
-from harness.model.measurement import LinkCounters, LinkMeasurement
+from harness.model.measurement import Certificate, Depth, LinkCertificate, LinkCounters
 from harness.model.run_record import Environment, RunRecord, TestRecord
 from harness.model.topology import Topology
 from harness.model.verdict import Verdict
@@ -30,7 +30,6 @@ from harness.run.workload import WorkloadOptions
 from harness.suts.port import Sut
 
 Say = Callable[[str], None]
-L = TypeVar("L", LinkMeasurement, LinkCounters)
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,7 @@ class RunRequest:
     wan: Literal["auto", "netns", "vm"] = "auto"
     lab_id: str | None = None
     keep: bool = False
+    calibrate: Depth = "quick"
     options: WorkloadOptions = field(default_factory=WorkloadOptions)
 
 
@@ -52,7 +52,7 @@ class RunRequest:
 class _Found:
     """What a run comes to, as it goes on."""
 
-    links: tuple[LinkMeasurement, ...] = ()
+    certificate: Certificate | None = None
     counters: tuple[LinkCounters, ...] = ()
     outcome: SuiteOutcome | None = None
     environment: Environment | None = None
@@ -127,10 +127,10 @@ def _on_lab(request: RunRequest, lab: Lab, recorder: Recorder, progress: Progres
         # What is measured must be what the suites run on, and they restore the topology after every test.
         lab.restore("restored to the topology before the run")
     say("measuring the WAN")
-    found.links = _of_run(request.topology, lab.measure(progress=lambda step: say(f"measuring the WAN: {step}")))
-    for link in found.links:
-        recorder.record("note", "measured", path=f"{link.source}>{link.destination}", data=link.model_dump(mode="json"))
-    if any(link.verdict is Verdict.INVALID for link in found.links):
+    found.certificate = _measured(request, lab, say)
+    for link in found.certificate.links:
+        recorder.record("note", "measured", path=link.name, data=link.model_dump(mode="json"))
+    if found.certificate.verdict is Verdict.INVALID:
         return
     before = lab.counters()
     host = HostWatch(lab, request.directory.host)
@@ -151,6 +151,17 @@ def _on_lab(request: RunRequest, lab: Lab, recorder: Recorder, progress: Progres
     idle = [f"{link.source}>{link.destination}" for link in found.counters if not link.packets]
     if idle and found.error is None and not found.outcome.interrupted and not _failed(found.outcome):
         found.error = FidelityError(f"no packet crossed {', '.join(idle)} while the suites ran")
+
+
+def _measured(request: RunRequest, lab: Lab, say: Say) -> Certificate:
+    """The certificate of the run's links; a lab that was up already may have more of them."""
+    wanted = {(link.source, link.destination) for link in request.topology.links}
+    whole = wanted == {(link.source, link.destination) for link in lab.topology.links}
+    return lab.measure(
+        progress=lambda step: say(f"measuring the WAN: {step}"),
+        calibrate=request.calibrate,
+        links=None if whole else sorted(wanted),
+    )
 
 
 def _failed(outcome: SuiteOutcome) -> list[str]:
@@ -181,7 +192,7 @@ def _finish(session: Session, lab: Lab, found: _Found) -> None:
     session.directory.real_data.unlink(missing_ok=True)
 
 
-def _of_run(topology: Topology, links: tuple[L, ...]) -> tuple[L, ...]:
+def _of_run(topology: Topology, links: tuple[LinkCounters, ...]) -> tuple[LinkCounters, ...]:
     """Those among the run's sites; a lab that was up already may have more."""
     names = set(topology.site_names)
     return tuple(link for link in links if {link.source, link.destination} <= names)
@@ -209,7 +220,8 @@ def _record(
     elapsed_s: float,
     down_s: float | None,
 ) -> RunRecord:
-    verdict, exit_code, reasons = judge(found.links, found.outcome, found.error, found.health)
+    links = () if found.certificate is None else found.certificate.links
+    verdict, exit_code, reasons = judge(links, found.outcome, found.error, found.health)
     assert found.environment is not None
     return RunRecord(
         run_id=request.directory.root.name,
@@ -224,7 +236,7 @@ def _record(
         lab_up_s=round(lab.up_seconds, 3),
         lab_down_s=None if down_s is None else round(down_s, 3),
         topology=request.topology,
-        links=found.links,
+        certificate=found.certificate,
         counters=found.counters,
         tests=() if found.outcome is None else found.outcome.tests,
         environment=found.environment,
@@ -235,7 +247,7 @@ def _record(
 
 
 def judge(
-    links: tuple[LinkMeasurement, ...],
+    links: tuple[LinkCertificate, ...],
     outcome: SuiteOutcome | None,
     error: LonghaulError | None,
     health: RunHealth | None = None,

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from harness.config.shipped import find_topology
 from harness.config.topology_file import load_topology
-from harness.model.measurement import LinkCounters, LinkMeasurement
+from harness.model.measurement import Certificate, LinkCertificate, LinkCounters, MeasuringNoise
 from harness.model.run_record import Environment, RunRecord, TestRecord, WanChange
 from harness.model.topology import Topology
 from harness.model.verdict import Verdict
+from harness.plan.quantities import judged, told
 
 
 def sample_record(verdict: Verdict = Verdict.PASS, topology_name: str = "four-sites-mobile") -> RunRecord:
     """Fourteen tests on a shipped topology. FAIL: two tests failed. INVALID: so are one link and one test."""
     topology = load_topology(find_topology(topology_name))
-    links = _measurements(topology, broken=verdict is Verdict.INVALID)
+    certificate = _certificate(topology, broken=verdict is Verdict.INVALID)
+    links = certificate.links
     reasons: tuple[str, ...] = ()
     if verdict is Verdict.FAIL:
         reasons = ("2 tests failed: Both sides write while Sydney is cut off; A killed mover resumes",)
@@ -32,7 +34,7 @@ def sample_record(verdict: Verdict = Verdict.PASS, topology_name: str = "four-si
         lab_up_s=2.62,
         lab_down_s=0.94,
         topology=topology,
-        links=links,
+        certificate=certificate,
         counters=tuple(
             LinkCounters(
                 source=link.source,
@@ -75,37 +77,76 @@ def sample_record(verdict: Verdict = Verdict.PASS, topology_name: str = "four-si
     )
 
 
-def _measurements(topology: Topology, *, broken: bool) -> tuple[LinkMeasurement, ...]:
-    measurements = []
-    for index, link in enumerate(topology.links):
-        back = topology.link(link.destination, link.source).impairment
-        requested = link.impairment.delay_us + back.delay_us + 42.0
-        loss = link.impairment.mean_loss
-        bad = broken and index == 1
-        measured = requested * 1.06 if bad else requested + 120 + 30 * (index % 4)
-        sent = 2_000 if loss else 400
-        lost = round(sent * loss)
-        measurements.append(
-            LinkMeasurement(
-                source=link.source,
-                destination=link.destination,
-                rtt_requested_us=requested,
-                rtt_measured_us=measured,
-                rtt_tolerance_us=max(1_000.0, requested * 0.02),
-                rtt_min_us=measured - 60,
-                rtt_p99_us=measured + 610,
-                loss_requested=loss,
-                loss_measured=lost / sent,
-                loss_low=max(0.0, lost / sent - 0.002),
-                loss_high=lost / sent + 0.004,
-                sent=sent,
-                received=sent - lost,
-                rounds=3 if bad else 1,
-                verdict=Verdict.INVALID if bad else Verdict.PASS,
-                reason="the RTT is 6.0% above the request, the tolerance is 2%" if bad else "",
+def _certificate(topology: Topology, *, broken: bool) -> Certificate:
+    return Certificate(
+        depth="full",
+        started_at="2026-03-14T09:26:55+00:00",
+        elapsed_s=41.2,
+        links_in_lab=len(topology.links),
+        noise=MeasuringNoise(loopback_median_us=11.2, loopback_p99_us=34.5, late_p99_us=61.0, late_max_us=410.0),
+        links=tuple(
+            _link_certificate(topology, index, bad=broken and index == 1) for index in range(len(topology.links))
+        ),
+    )
+
+
+def _link_certificate(topology: Topology, index: int, *, bad: bool) -> LinkCertificate:
+    link = topology.links[index]
+    impairment = link.impairment
+    back = topology.link(link.destination, link.source).impairment
+    rtt = impairment.delay_us + back.delay_us + 42.0
+    error = rtt * 0.06 if bad else 120.0 + 30 * (index % 4)
+    one_way = impairment.delay_us + 21.0
+    loss = impairment.mean_loss
+    sent = 20_000 if loss else 400
+    lost = round(sent * loss)
+    spread = 60 + impairment.jitter_us / 2
+    quantities = [
+        judged(
+            "one-way delay", "us", requested=one_way, measured=one_way + error / 2, samples=400, method="median",
+            interval=(one_way + error / 2 - 40, one_way + error / 2 + 40), tolerance=max(1_000.0, one_way * 0.02),
+        ),
+        judged(
+            "rtt", "us", requested=rtt, measured=rtt + error, samples=400, method="median",
+            interval=(rtt + error - 40, rtt + error + 40), tolerance=max(1_000.0, rtt * 0.02),
+        ),
+        judged(
+            "loss", "share", requested=loss, measured=lost / sent, samples=sent, method="Clopper and Pearson",
+            interval=(max(0.0, lost / sent - 0.002), lost / sent + 0.004),
+        ),
+        judged(
+            "reordering", "share", requested=0.0, measured=0.0, samples=sent, method="RFC 4737", interval=(0.0, 0.0003),
+        ),
+    ]  # fmt: skip
+    if impairment.rate_bps is not None:
+        rate = float(impairment.rate_bps)
+        quantities.append(
+            judged(
+                "rate",
+                "bps",
+                requested=rate,
+                measured=rate * 0.998,
+                samples=700,
+                method="arrivals",
+                interval=(rate * 0.995, rate * 1.001),
+                tolerance=rate * 0.015,
             )
         )
-    return tuple(measurements)
+    middle = one_way + error / 2
+    steps = (-1.1, -1.0, -0.9, -0.7, -0.4, 0.0, 0.5, 1.1, 1.9, 4.0, 9.0)
+    reason = "; ".join(told(quantity) for quantity in quantities if quantity.verdict is Verdict.INVALID)
+    return LinkCertificate(
+        source=link.source,
+        destination=link.destination,
+        depth="full",
+        rounds=3 if bad else 1,
+        sent=sent,
+        received=sent - lost,
+        quantities=tuple(quantities),
+        delay_quantiles_us=tuple(round(middle + spread * step, 1) for step in steps),
+        verdict=Verdict.INVALID if bad else Verdict.PASS,
+        reason=reason,
+    )
 
 
 def _tests(topology: Topology, verdict: Verdict) -> tuple[TestRecord, ...]:

@@ -26,12 +26,15 @@ from harness.model.measurement import LinkCounters
 from harness.model.resource import Resource
 from harness.model.topology import Link, Site, Topology
 from harness.plan.addressing import LabPlan, plan_lab
-from harness.plan.fidelity import join_counts, judge, plan_probe
+from harness.plan.certificate import certify
+from harness.plan.prober_protocol import Observation, observations, prober_plan
+from harness.plan.probing import Session, plan_sessions
 from harness.plan.shaping import GilbertElliottSettings, NetemSettings, realised
 from harness.wan import machine as machine_module
-from harness.wan import probe_agent, vm_core
+from harness.wan import vm_core
 from harness.wan.kernel import Kernel
 from harness.wan.local_transport import in_netns
+from harness.wan.native_program import compiled
 from harness.wan.placement import end_warm_cores, host_report, open_core, place_core
 from harness.wan.port import WanCore
 
@@ -41,6 +44,7 @@ MTU = 1500
 FULL_PAYLOAD = MTU - 28
 QUIET_S = 1.0
 PORT = 40405
+SO_TIMESTAMPNS = 35
 CLEAN = Impairment(delay_us=20_000)
 
 
@@ -76,7 +80,7 @@ class Bench:
         plan = self.plan.site(site)
         with in_netns(plan.netns):
             made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        made.setsockopt(socket.SOL_SOCKET, probe_agent.SO_TIMESTAMPNS, 1)
+        made.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         made.setsockopt(socket.SOL_SOCKET, 33, 8 << 20)
         made.bind((str(plan.wan_address), PORT))
         return made
@@ -198,31 +202,38 @@ def test_directions_differ(bench: Bench) -> None:
     assert bench.one_way_ms("s1", "s0") == pytest.approx(60, abs=1.5)
 
 
-def test_probe_agents_and_judge_agree_with_the_plan(bench: Bench) -> None:
+def test_probers_and_certificate_agree_with_the_plan(bench: Bench) -> None:
     impairment = Impairment(delay_us=15_000, rate_bps=10_000_000, buffer_bytes=60_000)
     bench.shape_all(impairment)
-    plan = plan_probe(impairment, impairment).model_copy(update={"packets": 40})
-    counts = join_counts(run_agents(bench, plan.model_dump()))
-    verdicts = [judge(count, impairment, impairment, plan) for count in counts]
-    assert len(verdicts) == 6
-    assert not [verdict.reason for verdict in verdicts if "loss" in verdict.reason]
-    assert all(verdict.sent == verdict.received == 40 for verdict in verdicts)
-    for verdict in verdicts:
-        assert verdict.rtt_min_us == pytest.approx(verdict.rtt_requested_us, abs=4000)
-    wrong = Impairment(delay_us=60_000)
-    assert judge(counts[0], wrong, wrong, plan).reason.startswith("RTT")
+    wanted = {(link.source, link.destination): impairment for link in bench.plan.topology.links}
+    mtu = dict.fromkeys(wanted, MTU)
+    (session,) = plan_sessions(wanted, list(wanted), "quick", mtu)
+    seen = run_probers(bench, session)
+    for link in wanted:
+        own = [one for one in seen if one.stream.link == link]
+        made = certify(own, (), impairment, impairment, depth="quick", mtu=MTU)
+        assert "loss" not in made.reason and made.sent == made.received == 100
+        assert made.delay_quantiles_us[0] == pytest.approx(15_000, abs=2000)
+        slower = Impairment(delay_us=60_000)
+        assert certify(own, (), slower, slower, depth="quick", mtu=MTU).reason.startswith("one-way delay")
 
 
-def run_agents(bench: Bench, stream: dict[str, int]) -> list[dict[str, object]]:
-    agents = []
-    start_ns = time.monotonic_ns() + 1_500_000_000
+def run_probers(bench: Bench, session: Session) -> list[Observation]:
+    program = compiled("native/prober.c")
+    start_ns = time.monotonic_ns() + 500_000_000
+    reach = {site.site: str(site.wan_address) for site in bench.plan.sites}
+    probers = {}
     for site in bench.plan.sites:
-        others = [other for other in bench.plan.sites if other is not site]
-        peers = [{"site": other.site, "address": str(other.wan_address), **stream} for other in others]
-        agent = {"site": site.site, "listen": str(site.wan_address), "port": PORT, "start_ns": start_ns, "peers": peers}
-        command = ["ip", "netns", "exec", site.netns, sys.executable, probe_agent.__file__, json.dumps(agent)]
-        agents.append(subprocess.Popen(command, stdout=subprocess.PIPE))
-    return [json.loads(agent.communicate(timeout=30)[0]) for agent in agents]
+        listen = (str(site.wan_address), PORT)
+        text = prober_plan(session, site.site, token=7, start_ns=start_ns, listen=listen, reach=reach)
+        command = ["ip", "netns", "exec", site.netns, str(program)]
+        prober = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert prober.stdin is not None
+        prober.stdin.write(text)
+        prober.stdin.close()
+        prober.stdin = None
+        probers[site.site] = prober
+    return observations(session, {site: prober.communicate(timeout=30)[0] for site, prober in probers.items()})
 
 
 def test_independent_loss_is_counted(bench: Bench) -> None:

@@ -11,6 +11,7 @@ from harness.errors import InputError, LabError, ShapingError
 from harness.lab.injector import Injector
 from harness.lab.lab import Lab
 from harness.model.impairment import Impairment, IndependentLoss
+from harness.model.measurement import LinkCertificate, QuantityName
 from harness.model.topology import Outage
 from harness.model.verdict import Verdict
 from harness.tests.lab_topologies import two_sites
@@ -28,9 +29,9 @@ def ping_ms(lab: Lab) -> float | None:
 
 
 def test_a_fresh_lab_is_as_its_topology_says(whole_lab: Lab) -> None:
-    measured = whole_lab.measure()
-    assert [(one.source, one.destination) for one in measured] == BOTH
-    assert all(one.verdict is Verdict.PASS for one in measured), measured
+    certificate = whole_lab.measure()
+    assert [(one.source, one.destination) for one in certificate.links] == BOTH
+    assert certificate.verdict is Verdict.PASS, certificate
 
 
 def test_a_live_change_is_in_the_kernel_in_the_log_and_on_the_wire(whole_lab: Lab) -> None:
@@ -39,14 +40,18 @@ def test_a_live_change_is_in_the_kernel_in_the_log_and_on_the_wire(whole_lab: La
     assert [(one.source, one.destination, one.after) for one in changes] == [("east", "west", slower)]
     assert whole_lab.impairment("east", "west") == slower
     assert whole_lab.changes()[-1].reason == "a test"
-    measured = {(one.source, one.destination): one for one in whole_lab.measure()}
-    assert all(one.verdict is Verdict.PASS for one in measured.values()), measured
-    there = measured["east", "west"]
-    assert there.rtt_measured_us is not None
-    assert 49_000 < there.rtt_measured_us < 52_000
-    assert there.loss_measured is not None
-    assert there.loss_measured > 0
-    assert measured["west", "east"].loss_measured == 0
+    certificate = whole_lab.measure()
+    assert certificate.verdict is Verdict.PASS, certificate
+    there, back = certificate.links
+    assert 49_000 < measured(there, "rtt") < 53_000
+    assert measured(there, "loss") > 0
+    assert measured(back, "loss") == 0
+
+
+def measured(link: LinkCertificate, name: QuantityName) -> float:
+    quantity = link.quantity(name)
+    assert quantity is not None and quantity.measured is not None
+    return quantity.measured
 
 
 def test_holds_overlap_and_come_apart(whole_lab: Lab) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.model.impairment import GilbertElliottLoss, Impairment, IndependentLoss
-from harness.model.measurement import LinkMeasurement
+from harness.model.measurement import LinkCertificate, Quantity
 from harness.model.topology import Link, Outage, Site, Topology
 from harness.model.verdict import Verdict
 from harness.report.picture import draw
@@ -31,11 +31,9 @@ def texts(svg: str) -> list[str]:
     return ["".join(element.itertext()) for element in ElementTree.fromstring(svg).iter(f"{SVG}text")]
 
 
-def measured(verdict: Verdict, rtt_us: float | None) -> LinkMeasurement:
-    return LinkMeasurement(
-        source="site-0", destination="site-1", rtt_requested_us=80_000, rtt_measured_us=rtt_us, rtt_tolerance_us=1_600,
-        loss_requested=0, loss_measured=0, loss_low=0, loss_high=0.001, sent=100, received=100, verdict=verdict,
-    )  # fmt: skip
+def measured(verdict: Verdict, rtt_us: float | None) -> LinkCertificate:
+    rtt = Quantity(name="rtt", unit="us", requested=80_000, measured=rtt_us, verdict=verdict, method="median")
+    return LinkCertificate(source="site-0", destination="site-1", depth="quick", quantities=(rtt,), verdict=verdict)
 
 
 @pytest.mark.parametrize("count", range(2, 17))

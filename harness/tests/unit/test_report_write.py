@@ -11,7 +11,8 @@ from xml.etree import ElementTree
 import jsonschema
 import pytest
 
-from harness.model.measurement import LinkMeasurement
+from harness.model.health import HealthFinding, RunHealth
+from harness.model.measurement import Certificate, LinkCertificate, Quantity
 from harness.model.run_record import RunRecord, TestRecord
 from harness.model.verdict import Verdict
 from harness.report.junit import to_junit
@@ -61,7 +62,7 @@ def test_the_verdict_comes_first_in_plain_words(verdict: Verdict) -> None:
     }
     assert view.headline == expected[verdict]
     html = to_html(sample_record(verdict))
-    assert html.index(view.headline) < html.index("Requested against measured") < html.index("Environment")
+    assert html.index(view.headline) < html.index("requested against measured") < html.index("Environment")
 
 
 @pytest.mark.parametrize("verdict", Verdict)
@@ -82,7 +83,8 @@ def test_everything_that_a_release_manager_asks_for_is_there() -> None:
         "2 tests failed: Both sides write while Sydney is cut off",
         "So this is about syncer, not about the lab.",
         "virginia → ireland",
-        "80.54 ms ± 1.61",
+        "80.54 ms",
+        "± 1.61 ms",
         "3 of 120 versions are gone at tokyo",
         "+5.0 s",
         "sites cut off",
@@ -101,7 +103,7 @@ def test_everything_that_a_release_manager_asks_for_is_there() -> None:
 
 def test_failed_tests_are_unfolded_and_passed_ones_are_not() -> None:
     page = Page(to_html(sample_record(Verdict.FAIL)))
-    tests = [attributes for tag, attributes in page.tags if tag == "details"]
+    tests = [attributes for tag, attributes in page.tags if tag == "details" and attributes.get("class") == "test"]
     assert len(tests) == 14
     assert sum("open" in attributes for attributes in tests) == 2
 
@@ -145,11 +147,16 @@ def test_artifacts_outside_the_directory_are_left_out(tmp_path: Path) -> None:
     assert 'href="./run.json"' in html
 
 
-def test_the_directory_holds_all_three_and_nothing_partial(tmp_path: Path) -> None:
+def test_the_directory_holds_all_of_them_and_nothing_partial(tmp_path: Path) -> None:
     directory = tmp_path / "runs" / "one"
     index = write_report(sample_record(), directory)
     assert index == directory / "index.html"
-    assert sorted(path.name for path in directory.iterdir()) == ["index.html", "junit.xml", "run.json"]
+    assert sorted(path.name for path in directory.iterdir()) == [
+        "certificate.json",
+        "index.html",
+        "junit.xml",
+        "run.json",
+    ]
 
 
 @pytest.mark.parametrize("verdict", Verdict)
@@ -187,7 +194,7 @@ def test_junit_counts_invalid_as_error(verdict: Verdict, failures: int, errors: 
 @pytest.mark.parametrize("verdict", [Verdict.FAIL, Verdict.INVALID])
 def test_junit_is_never_green_for_a_run_that_is_not(verdict: Verdict) -> None:
     record = sample_record().model_copy(
-        update={"verdict": verdict, "reasons": ("the core died",), "tests": (), "links": ()}
+        update={"verdict": verdict, "reasons": ("the core died",), "tests": (), "certificate": None}
     )
     root = ElementTree.fromstring(to_junit(record))
     outcome = root.find(".//failure" if verdict is Verdict.FAIL else ".//error")
@@ -195,7 +202,7 @@ def test_junit_is_never_green_for_a_run_that_is_not(verdict: Verdict) -> None:
 
 
 def bare(record: RunRecord) -> RunRecord:
-    return record.model_copy(update={"tests": (), "links": (), "counters": (), "artifacts": (), "workload": {}})
+    return record.model_copy(update={"tests": (), "certificate": None, "counters": (), "artifacts": (), "workload": {}})
 
 
 @pytest.mark.parametrize("verdict", Verdict)
@@ -206,13 +213,53 @@ def test_a_run_that_ended_early_has_a_report_too(verdict: Verdict) -> None:
 
 
 def test_a_link_without_an_answer_is_shown_as_such() -> None:
-    link = LinkMeasurement(
-        source="virginia", destination="tokyo", rtt_requested_us=1_000, rtt_measured_us=None, rtt_tolerance_us=1_000,
-        loss_requested=0, loss_measured=None, loss_low=None, loss_high=None, sent=50, received=0,
-        verdict=Verdict.INVALID, reason="no probe came back",
+    silent = Quantity(
+        name="rtt", unit="us", requested=1_000, tolerance=1_000, verdict=Verdict.INVALID, method="median",
+        reason="no probe was echoed",
     )  # fmt: skip
-    (row,) = report_view(sample_record(Verdict.INVALID).model_copy(update={"links": (link,)})).links
-    assert (row.rtt_measured, row.loss_measured, row.probes) == ("no answer", "unknown", "0 of 50")
+    link = LinkCertificate(
+        source="virginia", destination="tokyo", depth="quick", sent=50, quantities=(silent,), verdict=Verdict.INVALID,
+        reason="RTT: no probe was echoed",
+    )  # fmt: skip
+    record = sample_record(Verdict.INVALID)
+    assert record.certificate is not None
+    certificate = record.certificate.model_copy(update={"links": (link,), "note": "1 of 12 links, as asked for"})
+    view = report_view(record.model_copy(update={"certificate": certificate})).certificate
+    assert view is not None and view.columns == ("RTT",)
+    (row,) = view.links
+    assert (row.cells[0].value, row.cells[0].tone, row.probes, row.delays) == ("nothing", "bad", "0 of 50", "")
+    assert view.notes[0] == "1 of 12 links, as asked for"
+
+
+def test_every_quantity_stands_in_the_report_with_its_interval_and_tolerance() -> None:
+    record = sample_record()
+    page = Page(to_html(record))
+    assert "Full calibration before the tests, 41.2 s: 12 of 12 links as specified." in page.text
+    assert sum(dict(attributes).get("class") == "delays" for tag, attributes in page.tags if tag == "svg") == 12
+    view = report_view(record).certificate
+    assert view is not None
+    # Nothing was out of order, and nobody asked for it.
+    assert "Out of order" not in view.columns
+    rows = {row.name: row for row in view.links[0].quantities}
+    assert rows["rate"].tolerance and rows["rate"].interval and rows["reordering"].verdict == "PASS"
+
+
+def test_the_certificate_lies_beside_the_page(tmp_path: Path) -> None:
+    record = sample_record()
+    write_report(record, tmp_path)
+    assert Certificate.model_validate_json((tmp_path / "certificate.json").read_text()) == record.certificate
+    write_report(bare(record), tmp_path / "bare")
+    assert not (tmp_path / "bare" / "certificate.json").exists()
+
+
+def test_what_falsified_the_wan_is_named() -> None:
+    finding = HealthFinding(
+        severity="warning", subject="late timers", measured="99%: 12 ms", limit="5 ms", meaning="delays may be longer"
+    )
+    note = finding.model_copy(update={"severity": "note", "subject": "CPU steal"})
+    record = sample_record().model_copy(update={"health": RunHealth(findings=(note, finding))})
+    assert [row.subject for row in report_view(record).health] == ["late timers", "CPU steal"]
+    assert "delays may be longer" in Page(to_html(record)).text
 
 
 def test_changes_made_together_are_one_moment_and_a_cut_has_an_end() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness.errors import ExitCode, FidelityError, InputError, LabError, SutError
-from harness.model.measurement import LinkMeasurement
+from harness.model.measurement import LinkCertificate
 from harness.model.run_record import TestRecord
 from harness.model.verdict import Verdict
 from harness.robotlib.acceptance import judge
@@ -72,22 +72,8 @@ def test_keywords_outside_of_a_run_say_how_to_run_them(tmp_path: Path) -> None:
     assert "longhaul run" in test.message
 
 
-def measured(verdict: Verdict, reason: str = "") -> LinkMeasurement:
-    return LinkMeasurement(
-        source="tokyo",
-        destination="oregon",
-        rtt_requested_us=1,
-        rtt_measured_us=1,
-        rtt_tolerance_us=1,
-        loss_requested=0,
-        loss_measured=0,
-        loss_low=0,
-        loss_high=0,
-        sent=1,
-        received=1,
-        verdict=verdict,
-        reason=reason,
-    )
+def measured(verdict: Verdict, reason: str = "") -> LinkCertificate:
+    return LinkCertificate(source="tokyo", destination="oregon", depth="quick", verdict=verdict, reason=reason)
 
 
 def outcome(*statuses: Any, interrupted: bool = False, failures: tuple[str, ...] = ()) -> SuiteOutcome:
