@@ -31,6 +31,9 @@ LinkKey = tuple[str, str]
 """Source and destination."""
 
 
+_OF_A_BOTTLENECK = ("buffer_bytes", "buffer_packets", "framing", "active_queue")
+
+
 class Overlay(Value):
     """Fields of Impairment that a holder replaces, as JSON-able values under the fields' names."""
 
@@ -51,7 +54,11 @@ class Overlay(Value):
     def over(self, below: Impairment) -> Impairment:
         """What is in force with this on top."""
         values = Impairment.model_validate(self.fields)
-        return below.model_copy(update={name: getattr(values, name) for name in self.fields})
+        update = {name: getattr(values, name) for name in self.fields}
+        for size, other in (("buffer_bytes", "buffer_packets"), ("buffer_packets", "buffer_bytes")):
+            if update.get(size) is not None:
+                update.setdefault(other, None)
+        return below.model_copy(update=update)
 
 
 class LinkState(Value):
@@ -67,6 +74,9 @@ class LinkState(Value):
         result = self.base
         for overlay in self.overlays:
             result = overlay.over(result)
+        if result.rate_bps is None and self.overlays:
+            # Only a bottleneck has a queue.
+            result = result.model_copy(update=dict.fromkeys(_OF_A_BOTTLENECK))
         return result.model_copy(update={"blocked": True}) if self.holders else result
 
 
