@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -20,7 +21,11 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Check:
-    """One tool and how it is called; ``{bin}`` is the virtual environment's directory of programs."""
+    """One tool and how it is called.
+
+    ``{bin}`` is the virtual environment's directory of programs. ``{results}`` is a directory for the check, which the
+    check makes; what an earlier call left there is removed first.
+    """
 
     name: str
     argv: tuple[str, ...]
@@ -36,8 +41,14 @@ CHECKS = (
     Check("mypy", ("{bin}/mypy",), "types"),
     Check("pytest", ("{bin}/pytest", "-q"), "unit, contract, simulation and namespace tests", streams=True),
     Check(
+        "in-vm",
+        ("{bin}/longhaul", "selftest", "--in-vm", "--if-needed", "--only", "contract", "--out", "{results}"),
+        "contract tests in the namespace placement, in a guest where this kernel lacks netem",
+        streams=True,
+    ),
+    Check(
         "smoke",
-        ("{bin}/longhaul", "run", "smoke", "--tags", "ci", "--out", "{logs}/smoke-run"),
+        ("{bin}/longhaul", "run", "smoke", "--tags", "ci", "--out", "{results}"),
         "acceptance on a real WAN",
         streams=True,
     ),
@@ -111,7 +122,9 @@ def choose(only: str) -> tuple[Check, ...]:
 def perform(check: Check, logs: Path) -> Outcome:
     """Run one check with its output in a log; print a line for it, and the log's tail if it fails."""
     log = logs / f"{check.name}.log"
-    places = {"bin": str(Path(sys.executable).parent), "logs": str(logs)}
+    results = logs / f"{check.name}-results"
+    shutil.rmtree(results, ignore_errors=True)
+    places = {"bin": str(Path(sys.executable).parent), "results": str(results)}
     argv = [part.format_map(places) for part in check.argv]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     start = time.monotonic()

@@ -71,8 +71,8 @@ def order_part(name: PartName, python: str, results: str, topologies: Sequence[s
     junit = f"{results}/{name}.xml"
     where = {"contract": "harness/tests/contract", "lab": "harness/tests/netns"}[name]
     # An emulated processor is slow: what takes a second elsewhere takes ten here.
-    words = ["-m", "pytest", *"-v -ra --color=no -p no:cacheprovider --timeout=600".split(), f"--junitxml={junit}"]
-    return PartOrder(name=name, argv=(python, *words, where), junit=junit)
+    options = ("-v", "-ra", "--color=no", "-p", "no:cacheprovider", "--timeout=600", f"--junitxml={junit}")
+    return PartOrder(name=name, argv=(python, "-m", "pytest", *options, where), junit=junit)
 
 
 def judge_part(order: PartOrder, status: int, seconds: float, tests: int, failures: int, skipped: int) -> PartOutcome:
