@@ -31,7 +31,7 @@ version: 1
 name: two-sites
 sites:
   east: {}
-  west: {}
+  west: {more_nodes: [db], nat: true}
 links:
   - between: [east, west]
     rtt: 20 ms
@@ -79,12 +79,12 @@ def ledger_lines(paths: LabPaths) -> int:
 
 def traces(tmp_path: Path, lab_id: str) -> list[str]:
     """Everything on this host that bears the lab's id or lies below its state root."""
-    found = [f"netns {path.name}" for path in Path("/run/netns").glob(f"lh-{lab_id}-*")]
+    found = [f"netns {path.name}" for path in Path("/run/netns").glob(f"lh*-{lab_id}-*")]
     found += [f"link {path.name}" for path in Path("/sys/class/net").glob(f"lh{lab_id}*")]
     found += [
         f"mount {line}"
         for line in Path("/proc/self/mountinfo").read_text().splitlines()
-        if f"lh-{lab_id}-" in line or str(tmp_path) in line
+        if f"-{lab_id}-" in line or str(tmp_path) in line
     ]
     for directory in Path("/proc").glob("[0-9]*"):
         try:
