@@ -144,9 +144,17 @@ def trace_text(trace: Trace) -> str:
     for prefix, course in courses.items():
         if course.buffer_bytes is not None:
             header.append((f"{prefix or 'down_'}buffer", format_size(course.buffer_bytes)))
+    once = [name for name in COLUMNS if _said_once(trace, name)]
+    if trace.up is not None and all(name in once or not getattr(trace.up, name) for name in COLUMNS):
+        # Without any column of its own, the way up would be read as missing.
+        once = []
     columns = [
-        (prefix, name, course) for prefix, course in courses.items() for name in COLUMNS if getattr(course, name)
+        (prefix, name, course)
+        for prefix, course in courses.items()
+        for name in COLUMNS
+        if getattr(course, name) and name not in once
     ]
+    columns += [("", name, trace.down) for name in once]
     lines = [f"{key}: {value}" for key, value in header]
     lines += [_SEPARATOR, ",".join(["time_ms", *(prefix + _written_name(name) for prefix, name, _ in columns)])]
     before: list[str] = []
@@ -177,9 +185,7 @@ def _read_native(text: str, file: str) -> Trace:
     ]
     if not rows:
         raise DocumentError([file_problem(file, len(lines), "there is no table below the line ---")])
-    table = read_table(
-        file, rows[0], rows[1:], from_zero=False, buffers=(header.down_buffer, header.up_buffer or header.down_buffer)
-    )
+    table = read_table(file, rows[0], rows[1:], from_zero=False, buffers=(header.down_buffer, header.up_buffer))
     last_us = max(course.at_us[-1] for course in (table.down, table.up) if course is not None)
     if last_us >= header.duration:
         message = f"the last row is at {format_duration(last_us)}, not within the duration"
@@ -197,6 +203,15 @@ def _read_native(text: str, file: str) -> Trace:
         )
     except ValidationError as error:
         raise DocumentError([Problem(file=file, line=1, column=1, message=str(error))]) from None
+
+
+def _said_once(trace: Trace, name: str) -> bool:
+    """Whether both directions say the same of it at every time, so that one column does for both."""
+    down, up = trace.down, trace.up
+    if up is None or not getattr(down, name) or not getattr(up, name):
+        return False
+    times = {*down.at_us, *up.at_us}
+    return all(getattr(down, name)[down.index_at(at)] == getattr(up, name)[up.index_at(at)] for at in times)
 
 
 def _written_name(name: str) -> str:
