@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Callable, Sequence
 from functools import cache
-from statistics import NormalDist
+from itertools import pairwise
 
 from harness.model.impairment import DelayDistribution, Framing, Impairment
+from harness.plan.delay_distribution import ENTRIES, SCALE, table_of
 from harness.plan.intervals import quantile, step_function
+from harness.plan.shaping import framed_size
 
-_GRID = 401
-
-
-def wire_bytes(ip_bytes: int, framing: Framing | None) -> int:
-    """What a packet counts against the rate: with the link layer's overhead, in whole cells where there are cells."""
-    if framing is None:
-        return ip_bytes
-    size = ip_bytes + framing.overhead
-    if framing.cell:
-        size = -(-size // framing.cell) * (framing.cell + framing.cell_overhead)
-    return max(1, size)
+_STEP = 8
+"""Every so manieth entry of the kernel's table is fine enough."""
 
 
 def serialisation_us(impairment: Impairment, ip_bytes: int) -> float:
     """The time that the bottleneck takes to send a packet; 0 without a rate."""
     if impairment.rate_bps is None:
         return 0.0
-    return wire_bytes(ip_bytes, impairment.framing) * 8e6 / impairment.rate_bps
+    return framed_size(ip_bytes, impairment.framing or Framing()) * 8e6 / impairment.rate_bps
 
 
 class DelayLaw:
@@ -38,8 +32,8 @@ class DelayLaw:
     """
 
     def __init__(self, impairment: Impairment, ip_bytes: int, shape: Sequence[float]) -> None:
-        sending = serialisation_us(impairment, ip_bytes)
-        self.fixed_us = impairment.delay_us + sending
+        # The token bucket before an active queue lets a packet that finds it full go at once.
+        sending = 0.0 if impairment.active_queue is not None else serialisation_us(impairment, ip_bytes)
         self._quantiles = tuple(max(0.0, impairment.delay_us + impairment.jitter_us * step) + sending for step in shape)
         self._distribution = step_function(self._quantiles)
 
@@ -54,9 +48,10 @@ class DelayLaw:
 
     @property
     def deviation_us(self) -> float:
-        """Standard deviation."""
-        mean = math.fsum(self._quantiles) / len(self._quantiles)
-        return math.sqrt(math.fsum((value - mean) ** 2 for value in self._quantiles) / len(self._quantiles))
+        """Standard deviation: between two neighbouring quantiles the delay is uniform."""
+        mean = math.fsum((one + other) / 2 for one, other in pairwise(self._quantiles)) / (len(self._quantiles) - 1)
+        ends = [(one - mean, other - mean) for one, other in pairwise(self._quantiles)]
+        return math.sqrt(math.fsum(one * one + one * other + other * other for one, other in ends) / (3 * len(ends)))
 
     @property
     def distribution(self) -> Callable[[float], float]:
@@ -73,21 +68,17 @@ def delay_law(impairment: Impairment, ip_bytes: int) -> DelayLaw | None:
     """None where there is no law to hold a sample against: slots, or a variation with a memory."""
     if impairment.slots is not None or (impairment.jitter_us and impairment.delay_correlation):
         return None
-    shape = (0.0, 0.0) if not impairment.jitter_us else shape_quantiles(impairment.distribution)
-    return None if shape is None else DelayLaw(impairment, ip_bytes, shape)
+    shape = shape_quantiles(impairment.distribution) if impairment.jitter_us else (0.0, 0.0)
+    return DelayLaw(impairment, ip_bytes, shape)
 
 
 @cache
-def shape_quantiles(distribution: DelayDistribution) -> tuple[float, ...] | None:
-    """The variation's quantiles at equally spaced probabilities, in units of the jitter; None when they are unknown."""
-    if distribution.kind == "custom":
-        return distribution.quantiles or None
+def shape_quantiles(distribution: DelayDistribution) -> tuple[float, ...]:
+    """The variation's quantiles at equally spaced probabilities, in units of the jitter, from the kernel's table."""
     if distribution.kind == "uniform":
         return -1.0, 1.0
-    if distribution.kind == "normal":
-        normal = NormalDist()
-        return tuple(normal.inv_cdf((step + 0.5) / _GRID) for step in range(_GRID))
-    return None
+    table = struct.unpack(f"={ENTRIES}h", table_of(distribution))
+    return tuple(value / SCALE for value in (*table[::_STEP], table[-1]))
 
 
 def median_of_sum(one: DelayLaw, other: DelayLaw) -> float:

@@ -30,13 +30,21 @@ _DAMAGED = "share of packets without checksum whose payload was damaged, of thos
 def expected_loss(impairment: Impairment) -> float:
     """The share of packets of which nothing arrives whole.
 
-    A damaged packet is dropped for its checksum. A packet that netem duplicates outlives the loss of one copy.
+    A damaged packet is dropped for its checksum. A packet that is sent twice outlives the loss of one copy.
     """
     if impairment.blocked:
         return 1.0
     twice = 0.0 if impairment.duplicate is None else impairment.duplicate.share
     damaged = 0.0 if impairment.corrupt is None else impairment.corrupt.share
-    return 1 - (1 - (1 - twice) * impairment.mean_loss) * (1 - damaged)
+    lost = (1 - twice) * impairment.mean_loss + twice * _both_lost(impairment)
+    return 1 - (1 - lost) * (1 - damaged)
+
+
+def _both_lost(impairment: Impairment) -> float:
+    """The chance that two packets in a row are both lost: the run of losses does not end at the first."""
+    if impairment.blocked or impairment.loss is None:
+        return impairment.mean_loss
+    return impairment.loss.mean * (1 - 1 / max(1.0, impairment.loss.mean_burst))
 
 
 def judge(counting: Sequence[Observation], dense: Sequence[Observation], forward: Impairment) -> list[Quantity]:
@@ -144,8 +152,8 @@ def _skipped(counting: Sequence[Observation], arrived: int, late: int, forward: 
 
 def _copies(counting: Sequence[Observation], sent: int, forward: Impairment) -> Quantity:
     twice = 0.0 if forward.duplicate is None else forward.duplicate.share
-    # Both copies must live: the packet's own loss is drawn first, then the copy's.
-    wanted = twice * (1 - forward.mean_loss) ** 2
+    # Copies are made before the link, and both must live.
+    wanted = twice * (1 - 2 * forward.mean_loss + _both_lost(forward))
     copies = sum(one.duplicates for one in counting)
     return judged(
         "duplication",
