@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from harness.cli import complete
 from harness.cli.lab_choice import JsonOption, LabOption
 
 if TYPE_CHECKING:
@@ -26,7 +27,12 @@ def register(app: typer.Typer) -> None:
 
 def capture(
     target: Annotated[
-        list[str], typer.Argument(metavar="SITE | A B", help="A site or node; or a link, from the first to the second.")
+        list[str],
+        typer.Argument(
+            metavar="SITE | A B",
+            help="A site or node; or a link, from the first to the second.",
+            autocompletion=complete.nodes,
+        ),
     ],
     output: Annotated[
         str | None,

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from harness.cli import complete
 from harness.cli.lab_choice import JsonOption
 
 
@@ -18,7 +19,10 @@ def register(app: typer.Typer) -> None:
 
 def down(
     lab: Annotated[
-        str | None, typer.Argument(metavar="LAB", help="Which lab; needed only while several are up.")
+        str | None,
+        typer.Argument(
+            metavar="LAB", help="Which lab; needed only while several are up.", autocompletion=complete.labs
+        ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every lab, and the WAN cores that no lab uses.")] = False,
     as_json: JsonOption = False,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from harness.cli import complete
 from harness.cli.lab_choice import LabOption, open_site
 
 
@@ -16,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 
 def execute(
-    site: Annotated[str, typer.Argument(help="The site.")],
+    site: Annotated[str, typer.Argument(help="The site.", autocompletion=complete.nodes)],
     command: Annotated[list[str], typer.Argument(metavar="COMMAND", help="What to run, after `--`.")],
     lab: LabOption = None,
 ) -> int:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from harness.cli import complete
 from harness.errors import ExitCode
 
 
@@ -16,7 +17,12 @@ def register(app: typer.Typer) -> None:
 
 
 def graph(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A topology file, or the name of a shipped one.")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE", help="A topology file, or the name of a shipped one.", autocompletion=complete.topologies
+        ),
+    ],
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", metavar="SVG", help="Where to write it; standard output if left out."),

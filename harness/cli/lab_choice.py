@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli import complete
 from harness.errors import InputError
 
 if TYPE_CHECKING:
@@ -13,7 +14,10 @@ if TYPE_CHECKING:
     from harness.nodes.namespace_node import NamespaceNode
 
 LabOption = Annotated[
-    str | None, typer.Option("--lab", metavar="LAB", help="Which lab; needed only while several are up.")
+    str | None,
+    typer.Option(
+        "--lab", metavar="LAB", help="Which lab; needed only while several are up.", autocompletion=complete.labs
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli import complete
 from harness.cli.lab_choice import JsonOption, LabOption, open_lab
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ def register(app: typer.Typer) -> None:
 
 
 def link(
-    source: Annotated[str, typer.Argument(metavar="SITE", help="One end.")],
-    destination: Annotated[str, typer.Argument(metavar="SITE", help="The other end.")],
+    source: Annotated[str, typer.Argument(metavar="SITE", help="One end.", autocompletion=complete.sites)],
+    destination: Annotated[str, typer.Argument(metavar="SITE", help="The other end.", autocompletion=complete.sites)],
     loss: Annotated[str | None, typer.Option(help="Independent loss each way: 2%, or none.")] = None,
     delay: Annotated[str | None, typer.Option(help="Delay one way, so half of the RTT: 80ms.")] = None,
     jitter: Annotated[str | None, typer.Option(help="Spread of the delay: 5ms.")] = None,

@@ -32,6 +32,7 @@ COMMANDS: tuple[str, ...] = (
     "trace",
     "capture",
     "fit",
+    "completion",
 )
 """Modules of this package, in the order of ``--help``; each has ``register(app)``."""
 

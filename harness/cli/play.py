@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness.cli import complete
 from harness.cli.lab_choice import JsonOption, LabOption, open_lab
 
 if TYPE_CHECKING:
@@ -22,9 +23,17 @@ def register(app: typer.Typer) -> None:
 
 
 def play(
-    trace: Annotated[str, typer.Argument(metavar="TRACE", help="A file in any form, or the name of a shipped one.")],
+    trace: Annotated[
+        str,
+        typer.Argument(
+            metavar="TRACE", help="A file in any form, or the name of a shipped one.", autocompletion=complete.traces
+        ),
+    ],
     sites: Annotated[
-        list[str] | None, typer.Argument(metavar="[SITE SITE]", help="The link; the first site is the subscriber.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[SITE SITE]", help="The link; the first site is the subscriber.", autocompletion=complete.sites
+        ),
     ] = None,
     access: Annotated[
         str | None, typer.Option(metavar="SITE", help="Instead of a link: the trace is this site's access line.")

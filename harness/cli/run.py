@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from harness.cli import complete
 from harness.cli.lab_choice import JsonOption
 from harness.cli.lint_report import StrictOption, checked_topology
 
@@ -30,10 +31,17 @@ def run(
             metavar="[SUITE]...",
             help="Files, directories, or names of shipped suites (smoke, wan, mobile, faults). Default: all shipped.",
             show_default=False,
+            autocompletion=complete.suites,
         ),
     ] = None,
     topology: Annotated[
-        str, typer.Option("--topology", "-t", help="A topology file, or the name of a shipped topology.")
+        str,
+        typer.Option(
+            "--topology",
+            "-t",
+            help="A topology file, or the name of a shipped topology.",
+            autocompletion=complete.topologies,
+        ),
     ] = DEFAULT_TOPOLOGY,
     sut: Annotated[str, typer.Option(help="The system under test.")] = "syncer",
     sites: Annotated[int | None, typer.Option(help="Use only the first N sites of the topology.", metavar="N")] = None,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from harness.cli import complete
 from harness.cli.lab_choice import LabOption, open_site
 
 
@@ -16,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 
 def shell(
-    site: Annotated[str, typer.Argument(help="The site.")],
+    site: Annotated[str, typer.Argument(help="The site.", autocompletion=complete.nodes)],
     lab: LabOption = None,
 ) -> int:
     """Open a shell at a site, in its data directory.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness.cli import complete
 from harness.cli.lab_choice import JsonOption
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def list_traces(as_json: JsonOption = False) -> int:
 
 
 def show(
-    trace: Annotated[str, typer.Argument(metavar="TRACE", help=_FILE_OR_NAME)],
+    trace: Annotated[str, typer.Argument(metavar="TRACE", help=_FILE_OR_NAME, autocompletion=complete.traces)],
     as_json: JsonOption = False,
 ) -> int:
     """What a trace comes to: mean rate, best second, longest gap, delay, loss, outages.
@@ -87,7 +88,7 @@ def show(
 
 
 def plot(
-    trace: Annotated[str, typer.Argument(metavar="TRACE", help=_FILE_OR_NAME)],
+    trace: Annotated[str, typer.Argument(metavar="TRACE", help=_FILE_OR_NAME, autocompletion=complete.traces)],
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="The picture: .png or .svg; without a suffix both. Default: TRACE.png."),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from harness.cli import complete
 from harness.cli.lab_choice import JsonOption
 from harness.cli.lint_report import StrictOption, checked_topology
 
@@ -20,7 +21,10 @@ def register(app: typer.Typer) -> None:
 
 
 def up(
-    topology: Annotated[str, typer.Argument(help="A topology file, or the name of a shipped topology.")],
+    topology: Annotated[
+        str,
+        typer.Argument(help="A topology file, or the name of a shipped topology.", autocompletion=complete.topologies),
+    ],
     lab: Annotated[
         str | None,
         typer.Option("--lab", metavar="ID", help="Name the lab: 1 to 6 of a-z and 0-9. Default: lab1, lab2 ..."),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from harness.cli import complete
 from harness.cli.lab_choice import JsonOption
 from harness.cli.lint_report import StrictOption, lint_document, print_findings
 from harness.cli.lint_report import as_json as finding_as_json
@@ -29,7 +30,12 @@ def register(app: typer.Typer) -> None:
 
 def validate(
     files: Annotated[
-        list[str], typer.Argument(metavar="FILE...", help="Topology or profile files, or names of shipped topologies.")
+        list[str],
+        typer.Argument(
+            metavar="FILE...",
+            help="Topology or profile files, or names of shipped topologies.",
+            autocompletion=complete.topologies,
+        ),
     ],
     strict: StrictOption = False,
     wan: Annotated[
