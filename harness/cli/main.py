@@ -21,6 +21,7 @@ COMMANDS: tuple[str, ...] = (
     "validate",
     "graph",
     "schema",
+    "mesh",
     "up",
     "down",
     "status",

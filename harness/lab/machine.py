@@ -15,10 +15,12 @@ from harness.model.base import Value
 
 PROGRAMS = {
     "sshd": ("openssh-server", "nodes have no SSH, so no lab comes up"),
+    "ip": ("iproute2", "nodes have no network, so no lab comes up"),
     "ssh": ("openssh-client", "`longhaul shell` does not work"),
     "rsync": ("rsync", "the rsync baseline cannot run"),
 }
-VM_PROGRAMS = {
+OPTIONAL_PROGRAMS = {
+    "nft": ("nftables", "no site can be behind NAT"),
     "qemu-system-x86_64": ("qemu-system-x86", "the micro-VM core cannot boot"),
     "mmdebstrap": ("mmdebstrap", "the micro-VM's image cannot be built"),
 }
@@ -133,7 +135,7 @@ def _kvm() -> Finding:
 
 
 def _programs() -> Iterator[Finding]:
-    for table, state in ((PROGRAMS, "lack"), (VM_PROGRAMS, "limit")):
+    for table, state in ((PROGRAMS, "lack"), (OPTIONAL_PROGRAMS, "limit")):
         for program, (package, cost) in table.items():
             path = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
             if path:

@@ -41,7 +41,7 @@ def mesh(sites: int, *, seed: int = 1, rate_bps: int | None = 100_000_000, mtu: 
     return Topology(
         name=f"mesh-{sites}",
         description=f"{sites} data centres at random places of the globe, every two of them joined.",
-        source_note=f"made from seed {seed}: great circles at {FIBRE_KM_PER_MS:g} km/ms, {DETOUR:g} times as long",
+        source_note=f"Made from seed {seed}; great circles at {FIBRE_KM_PER_MS:g} km/ms, {DETOUR:g} times as long.",
         mtu=mtu,
         sites=tuple(Site(name=name) for name in places),
         links=tuple(links),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from ipaddress import IPv4Address, collapse_addresses
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.cli.mesh import mesh as mesh_command
+from harness.config.topology_file import parse_topology
 from harness.model.impairment import Impairment
 from harness.model.topology import MAX_NODES_OF_A_SITE, MAX_SITES, Link, Nat, Site, Topology
 from harness.plan.addressing import (
@@ -201,3 +204,12 @@ def test_a_copy_of_a_topology_finds_its_own_links() -> None:
     assert topology.link("s2", "s1").source == "s2"
     with pytest.raises(KeyError, match="s2>s1"):
         copy.link("s2", "s1")
+
+
+def test_a_mesh_as_a_file_is_the_mesh(capsys: pytest.CaptureFixture[str]) -> None:
+    assert mesh_command(7, seed=3) == 0
+    read = parse_topology(capsys.readouterr().out.encode(), Path("mesh.yaml"))
+    wanted = mesh(7, seed=3)
+    assert read.site_names == wanted.site_names
+    for link in wanted.links:
+        assert read.link(link.source, link.destination).impairment == link.impairment
