@@ -8,10 +8,14 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from harness.config import timeline_document as written
+from harness.config.explain import validate
+from harness.config.fields import Document
 from harness.config.problems import Problem, did_you_mean
 from harness.config.yaml_tree import Path, Plain, YamlTree
+from harness.errors import InputError
 from harness.model.impairment import Impairment
 from harness.model.timeline import LinkChoice, TimelineEvent
+from harness.model.topology import Topology
 from harness.model.units import quote
 
 _MODEL: TypeAdapter[TimelineEvent] = TypeAdapter(TimelineEvent)
@@ -149,3 +153,34 @@ def _nodes(site: str, body: Plain) -> Iterator[str]:
     yield site
     more = body.get("more_nodes") if isinstance(body, dict) else None
     yield from (f"{site}.{name}" for name in (more if isinstance(more, list) else []))
+
+
+class _Timeline(Document):
+    timeline: list[written.TimelineDocument]
+
+
+def event_of_keys(keys: dict[str, Any], topology: Topology) -> TimelineEvent:
+    """One event from its keys, with values as in a topology file, for commands and keywords; ``at`` may be left out.
+
+    Raises InputError for what a topology file with these sites would not accept.
+    """
+    value: dict[str, Any] = {"sites": _described(topology), "timeline": [{"at": "0 s", **keys}]}
+    tree = YamlTree("fault", value=value)
+    names = list(check_timeline(tree))
+    if names:
+        raise InputError(names[0].message)
+    document, problems = validate(_Timeline, YamlTree("fault", value={"timeline": value["timeline"]}))
+    if document is None:
+        raise InputError("; ".join(dict.fromkeys(problem.message for problem in problems)))
+    return event_of(document.timeline[0])
+
+
+def _described(topology: Topology) -> dict[str, Any]:
+    return {
+        site.name: {
+            "more_nodes": list(site.more_nodes),
+            "nat": site.nat is not None,
+            **({} if site.disk_bytes is None else {"disk": site.disk_bytes}),
+        }
+        for site in topology.sites
+    }
