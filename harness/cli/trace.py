@@ -215,7 +215,7 @@ def _write(trace: Trace, place: Path, *, force: bool) -> None:
 
 
 def _summary(trace: Trace) -> dict[str, Any]:
-    from harness.plan.trace_facts import facts
+    from harness.model.trace_facts import facts
 
     said: dict[str, Any] = trace.model_dump(include={"name", "title", "description", "source_note", "recipe"})
     return {
@@ -228,7 +228,7 @@ def _summary(trace: Trace) -> dict[str, Any]:
 
 def _line(course: Course, duration_us: int) -> str:
     from harness.model.units import brief_duration, brief_rate
-    from harness.plan.trace_facts import facts
+    from harness.model.trace_facts import facts
 
     found = facts(course, duration_us)
     parts = []

@@ -7,7 +7,9 @@ A link's keys are its own, else its profile's, else the defaults'. Access lines 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Literal
 
 from harness.config.link_keys import IMPAIRMENT_KEYS, LinkKeys, bytes_in, to_impairment
@@ -16,6 +18,7 @@ from harness.config.profile_document import ProfileDocument
 from harness.config.series import NotInSeries, in_series
 from harness.config.timeline_events import event_of
 from harness.config.topology_document import BetweenLink, DefaultsDocument, DirectedLink, TopologyDocument
+from harness.config.trace_keys import FoundTrace, plays
 from harness.config.yaml_tree import Path, YamlTree
 from harness.model.impairment import Impairment
 from harness.model.topology import Link, Site, Topology
@@ -46,10 +49,14 @@ class _Pair:
     direction: Direction
     source_note: str
     mtu: int | None
+    trace: str | None = None
 
 
 def compose(
-    document: TopologyDocument, profiles: Mapping[str, ProfileDocument], tree: YamlTree
+    document: TopologyDocument,
+    profiles: Mapping[str, ProfileDocument],
+    tree: YamlTree,
+    traces: Mapping[str, FoundTrace] = MappingProxyType({}),
 ) -> tuple[Topology | None, list[Problem]]:
     """The topology, or every reason why the numbers do not fit together. References must have been checked."""
     problems: list[Problem] = []
@@ -62,22 +69,22 @@ def compose(
     pairs: dict[tuple[str, str], _Pair] = {}
     for ends in ((a, b) for a in names for b in names if a != b):
         pair = pairs[ends] = described.get(ends) or _default_pair(document.defaults, names, ends)
-        own = _own_stage(pair, document.defaults, profiles)
+        own = _own_stage(pair, document.defaults, profiles, traces)
         if own is None:
             problems.append(tree.problem(pair.path, "the link has no rtt or delay; write 'rtt: 0 ms' if it adds none"))
             continue
         if pair.mtu is not None and pair.mtu > document.mtu:
             message = f"mtu {pair.mtu} is above the topology's {document.mtu}, which is the largest packet on any link"
             problems.append(tree.problem((*pair.path, "mtu"), message))
-        stages[ends] = [*_access(document, profiles, ends[0], "uplink"), own]
-        stages[ends] += _access(document, profiles, ends[1], "downlink")
+        stages[ends] = [*_access(document, profiles, traces, ends[0], "uplink"), own]
+        stages[ends] += _access(document, profiles, traces, ends[1], "downlink")
     links = []
     for ends, series in stages.items():
         back = stages.get((ends[1], ends[0]), series)
         impairment, wrong = _in_series(series, round_trip_us=_delay(series) + _delay(back), mtu=document.mtu)
         # Both directions of a link complain at one place; problems are unique by content.
         problems += [tree.problem(path, message) for path, message in wrong]
-        links.append(_link(document, profiles, ends, pairs[ends], impairment))
+        links.append(_link(document, profiles, ends, pairs[ends], impairment, _beyond(document, series, ends)))
     if problems:
         return None, problems
     topology = Topology(
@@ -100,6 +107,7 @@ def compose(
         ),
         links=tuple(links),
         timeline=tuple(event_of(event) for event in document.timeline),
+        traces=plays(document, traces),
     )
     return topology, []
 
@@ -119,11 +127,13 @@ def _directions(link: BetweenLink | DirectedLink, index: int) -> Iterator[tuple[
     match link:
         case BetweenLink(between=[first, second]):
             out, back = _halves(link.delay, link.rtt)
-            yield first, second, _Pair(path, link, out, link.profile, "uplink", link.source, link.mtu)
-            yield second, first, _Pair(path, link, back, link.profile, "downlink", link.source, link.mtu)
+            trace = None if link.trace is None else link.trace.play
+            yield first, second, _Pair(path, link, out, link.profile, "uplink", link.source, link.mtu, trace)
+            yield second, first, _Pair(path, link, back, link.profile, "downlink", link.source, link.mtu, trace)
         case DirectedLink():
             direction: Direction = link.direction or "uplink"
-            yield link.from_, link.to, _Pair(path, link, link.delay, link.profile, direction, link.source, link.mtu)
+            pair = _Pair(path, link, link.delay, link.profile, direction, link.source, link.mtu)
+            yield link.from_, link.to, replace(pair, trace=None if link.trace is None else link.trace.play)
 
 
 def _default_pair(defaults: DefaultsDocument, names: Sequence[str], ends: tuple[str, str]) -> _Pair:
@@ -139,12 +149,20 @@ def _halves(delay_us: int | None, rtt_us: int | None) -> tuple[int | None, int |
     return rtt_us - rtt_us // 2, rtt_us // 2
 
 
-def _own_stage(pair: _Pair, defaults: DefaultsDocument, profiles: Mapping[str, ProfileDocument]) -> _Stage | None:
+def _own_stage(
+    pair: _Pair,
+    defaults: DefaultsDocument,
+    profiles: Mapping[str, ProfileDocument],
+    traces: Mapping[str, FoundTrace],
+) -> _Stage | None:
     layers: list[tuple[LinkKeys, Path | None]] = [(pair.keys, pair.path)]
     profile = None
     if pair.profile is not None:
         profile = profiles[pair.profile].direction(pair.direction)
         layers.append((profile, None))
+    moving = None if pair.trace is None else traces[pair.trace].keys(pair.direction)
+    if moving is not None:
+        layers.append((moving, pair.path))
     layers.append((defaults, ("defaults",)))
     keys = {}
     places: dict[str, Path] = {}
@@ -156,8 +174,9 @@ def _own_stage(pair: _Pair, defaults: DefaultsDocument, profiles: Mapping[str, P
                 places[key] = (*pair.path, "profile") if path is None else (*path, key)
                 break
     delay_us = pair.delay_us
-    if delay_us is None and profile is not None:
-        delay_us = profile.delay
+    for line in (profile, moving):
+        if delay_us is None and line is not None:
+            delay_us = line.delay
     if delay_us is None:
         delay_us, _ = _halves(defaults.delay, defaults.rtt)
     if delay_us is None:
@@ -167,14 +186,44 @@ def _own_stage(pair: _Pair, defaults: DefaultsDocument, profiles: Mapping[str, P
 
 
 def _access(
-    document: TopologyDocument, profiles: Mapping[str, ProfileDocument], site: str, direction: Direction
+    document: TopologyDocument,
+    profiles: Mapping[str, ProfileDocument],
+    traces: Mapping[str, FoundTrace],
+    site: str,
+    direction: Direction,
 ) -> list[_Stage]:
-    access = document.sites[site].access
-    if access is None:
+    described = document.sites[site]
+    if not _has_access(document, site):
         return []
-    keys = profiles[access].direction(direction)
     place: Path = ("sites", site, "access")
+    if described.access is not None:
+        keys = profiles[described.access].direction(direction)
+    else:
+        assert described.trace is not None
+        keys, place = traces[described.trace.play].keys(direction), ("sites", site, "trace")
     return [_Stage(keys, keys.delay or 0, dict.fromkeys((*IMPAIRMENT_KEYS, "link"), place))]
+
+
+def _has_access(document: TopologyDocument, site: str) -> bool:
+    return document.sites[site].access is not None or document.sites[site].trace is not None
+
+
+def _beyond(
+    document: TopologyDocument, series: Sequence[_Stage], ends: tuple[str, str]
+) -> tuple[Impairment | None, Impairment | None]:
+    """The link without the access line of its source, and of its destination, where they have one."""
+    first = _has_access(document, ends[0])
+    last = _has_access(document, ends[1])
+    return _plain_series(series[1:]) if first else None, _plain_series(series[:-1]) if last else None
+
+
+def _plain_series(series: Sequence[_Stage]) -> Impairment:
+    whole = Impairment()
+    for stage in series:
+        # What does not combine has been told of the whole series.
+        with suppress(NotInSeries):
+            whole = in_series(whole, to_impairment(stage.keys, stage.delay_us))
+    return whole
 
 
 def _delay(series: Sequence[_Stage]) -> int:
@@ -249,6 +298,7 @@ def _link(
     ends: tuple[str, str],
     pair: _Pair,
     impairment: Impairment,
+    beyond: tuple[Impairment | None, Impairment | None],
 ) -> Link:
     notes = [pair.source_note or document.source]
     if pair.profile is not None:
@@ -264,4 +314,6 @@ def _link(
         profile=pair.profile,
         source_note="; ".join(note for note in notes if note),
         mtu=pair.mtu,
+        beyond_source=beyond[0],
+        beyond_destination=beyond[1],
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, TypeVar, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, Tag, ValidationError
 from pydantic_core import ErrorDetails
@@ -105,7 +106,9 @@ def _keys_at(model: type[BaseModel], location: Sequence[str | int]) -> list[str]
 def _without_metadata(annotation: Any) -> Any:
     while get_origin(annotation) is Annotated and not any(isinstance(part, Tag) for part in annotation.__metadata__):
         annotation = annotation.__origin__
-    return annotation
+    given = [argument for argument in get_args(annotation) if argument is not NoneType]
+    # What may be left out accepts what it accepts when it is there.
+    return given[0] if get_origin(annotation) in (Union, UnionType) and len(given) == 1 else annotation
 
 
 def _tagged(annotation: Any) -> Iterator[tuple[str, Any]]:

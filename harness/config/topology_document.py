@@ -10,6 +10,7 @@ from harness.config.fields import Delay, Document, EmptyAllowed, Name, SiteName,
 from harness.config.link_keys import LinkKeys
 from harness.config.site_keys import MoreNodes, NatKey
 from harness.config.timeline_document import DiskSize, TimelineDocument
+from harness.config.trace_keys import LINK_TRACE, SITE_TRACE, TraceKey
 from harness.model.topology import MAX_NODES_OF_A_SITE, MAX_SITES
 
 LinkMtu = Annotated[StrictInt, Field(ge=576, le=9000)]
@@ -29,6 +30,7 @@ class SiteDocument(Document):
         "that leave the site, its downlink for links that enter. Delays and jitters add, losses combine, the smallest "
         "rate wins and brings its buffer.",
     )
+    trace: TraceKey = Field(default=None, description=SITE_TRACE)
     disk: DiskSize | None = Field(
         default=None,
         description="Size of each node's own disk (MB, GB): its data directory is then a file system of its own, which "
@@ -79,7 +81,14 @@ class BetweenLink(LinkKeys):
         description="Largest IP packet on this link in bytes (a plain number), where it is smaller than the "
         "topology's. Larger ones are refused by the core, which says so (path MTU discovery).",
     )
+    trace: TraceKey = Field(default=None, description=LINK_TRACE + " The first site is its subscriber.")
     source: Text = Field(default="", description="Where this link's numbers come from.")
+
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """The directed links that it describes, the subscriber's uplink first."""
+        first, second = self.between
+        return (first, second), (second, first)
 
     @model_validator(mode="after")
     def _one_delay(self) -> BetweenLink:
@@ -105,7 +114,13 @@ class DirectedLink(LinkKeys):
         description="Largest IP packet on this link in bytes (a plain number), where it is smaller than the "
         "topology's. Larger ones are refused by the core, which says so (path MTU discovery).",
     )
+    trace: TraceKey = Field(default=None, description=LINK_TRACE)
     source: Text = Field(default="", description="Where this link's numbers come from.")
+
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """The directed link that it describes."""
+        return ((self.from_, self.to),)
 
     @model_validator(mode="after")
     def _direction_of_a_profile(self) -> DirectedLink:

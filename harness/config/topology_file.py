@@ -12,6 +12,7 @@ from harness.config.profile_file import ProfileNotFound, load_profile, profile_o
 from harness.config.references import check_references
 from harness.config.timeline_traces import with_traces_found
 from harness.config.topology_document import TopologyDocument
+from harness.config.trace_keys import found_traces
 from harness.config.yaml_tree import YamlTree, read_tree
 from harness.model.topology import Topology
 
@@ -54,7 +55,10 @@ def topology_of(tree: YamlTree, path: Path) -> Topology:
     profiles, problems = _profiles(document, tree, path)
     if problems:
         raise DocumentError(problems)
-    topology, problems = compose(document, profiles, tree)
+    traces, problems = found_traces(document, tree, path)
+    if problems:
+        raise DocumentError(problems)
+    topology, problems = compose(document, profiles, tree, traces)
     if topology is not None:
         topology, problems = with_traces_found(topology, tree, path)
     if topology is None:

@@ -9,7 +9,7 @@ the trace's, else one bandwidth-delay product of the mean rate and the link's ro
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from harness.model.base import Value
 from harness.model.impairment import GilbertElliottLoss, Impairment, IndependentLoss, Loss
 from harness.model.topology import Topology
 from harness.model.trace import Course, Direction, Point, Trace
-from harness.plan.trace_facts import facts
+from harness.model.trace_facts import facts
 
 MOST_HZ = 100
 """Points that follow each other faster are merged: the last one of each stretch counts."""
@@ -146,18 +146,6 @@ def spare_buffer(trace: Trace, target: Target, below: Impairment, back: Impairme
     mean = facts(course, trace.duration_us)
     delay_us = below.delay_us + back.delay_us + 2 * (mean.mean_delay_us or 0.0)
     return max(_SMALLEST_BUFFER, round((mean.mean_rate_bps or 0.0) * delay_us / 8e6))
-
-
-def average(trace: Trace, direction: Direction) -> Mapping[str, int]:
-    """``rate_bps`` and ``delay_us`` of a direction over its whole time, as far as the trace says anything of them: what
-    a link is set to while its trace is not playing."""
-    mean = facts(trace.course(direction), trace.duration_us)
-    found = {}
-    if mean.mean_rate_bps is not None:
-        found["rate_bps"] = max(1_000, round(mean.mean_rate_bps / 1_000) * 1_000)
-    if mean.mean_delay_us is not None:
-        found["delay_us"] = round(mean.mean_delay_us / 100) * 100
-    return found
 
 
 def _lost_too(loss: Loss | None, share: float) -> Loss | None:

@@ -12,7 +12,7 @@ from harness.config.problems import DocumentError
 from harness.config.trace_file import TraceNotFound, find_trace, load_trace, parse_trace, trace_text
 from harness.config.trace_import import PACKET_BITS, import_mahimahi, looks_like
 from harness.model.trace import SLOWEST_BPS, Course, Trace
-from harness.plan.trace_facts import facts
+from harness.model.trace_facts import facts
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "traces"
 
