@@ -39,12 +39,13 @@ def _describe(paths: LabPaths) -> dict[str, Any]:
 
 
 def _nodes(paths: LabPaths, summary: LabSummary) -> list[dict[str, Any]]:
+    ipv6 = summary.core["ipv6"]
     return [
         {
             "node": plan.name,
             "site": plan.site,
             "wan_address": str(plan.address),
-            "wan_address6": None if plan.address6 is None else str(plan.address6),
+            "wan_address6": str(plan.address6) if ipv6 else None,
             "public_address": str(plan.public_address),
             "management_address": str(plan.management_address),
             "netns": plan.netns,
