@@ -166,6 +166,11 @@ def is_warm(machine: Machine) -> bool:
     return (machine.directory / _WARM).exists()
 
 
+def warm_since(machine: Machine) -> float:
+    """When it came to the pool, in seconds of the file system's clock."""
+    return (machine.directory / _WARM).stat().st_mtime
+
+
 def load_machine(directory: Path) -> Machine | None:
     """The machine that this directory records; None when there is none."""
     try:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 from harness.errors import CoreError, LabError
@@ -28,6 +29,7 @@ from harness.wan.machine import (
     start_machine,
     take_from_pool,
     wait_until_up,
+    warm_since,
 )
 from harness.wan.qemu_command import TRUNKS, Wiring
 from harness.wan.router import RouterCore
@@ -35,6 +37,8 @@ from harness.wan.router import RouterCore
 WARM_LEASE_S = 600
 MOST_WARM_CORES = 2
 FEWEST_PORTS = 4
+_SWITCH = "LONGHAUL_WARM_CORE"
+"""Of the environment: 0 means that every lab boots a machine of its own, and ends it."""
 _HEALTH_DEADLINE_S = 2.0
 
 
@@ -60,7 +64,7 @@ class MachineCabling:
     def release(self, netns_of_index: Mapping[int, str], kernel: Kernel, ports: Sequence[int]) -> None:
         """See Cabling: a machine that can be reset becomes warm, any other is ended."""
         try:
-            if os.environ.get("LONGHAUL_WARM_CORE") == "0":
+            if not _warm_wanted():
                 raise CoreError("warm cores are not wanted")
             self._cables.disconnect(kernel, netns_of_index, ports)
             self._make_warm(kernel)
@@ -79,17 +83,17 @@ class MachineCabling:
         transport = kernel.transport
         assert isinstance(transport, GuestTransport)
         with pool_lock():
-            warm = [machine for machine in _machines() if is_warm(machine)]
-            if len(warm) >= MOST_WARM_CORES:
-                raise CoreError("there are warm cores enough")
             transport.lease(WARM_LEASE_S)
             make_warm(self._machine)
+            warm = sorted((machine for machine in _machines() if is_warm(machine)), key=warm_since)
+            for oldest in warm[:-MOST_WARM_CORES]:
+                oldest.end()
 
 
 def place_vm_core(sites: int, recorder: Recorder, seed: int | None, progress: Progress | None = None) -> RouterCore:
     """A warm machine with enough ports, else a fresh one, recorded and leased for ever. Raises CoreError."""
     image = ensure_image(progress)
-    while (machine := _claim(sites, image.release, recorder)) is not None:
+    while _warm_wanted() and (machine := _claim(sites, image.release, recorder)) is not None:
         try:
             return _core(machine, machine.connect(_HEALTH_DEADLINE_S), recorder, seed)
         except (LabError, TimeoutError, OSError):
@@ -122,6 +126,24 @@ def end_warm_cores(in_use: Callable[[], Collection[str]] | None = None) -> int:
         for machine in warm:
             machine.end()
         return len(warm) + (0 if in_use is None else end_orphans(in_use()))
+
+
+@contextmanager
+def without_warm_cores() -> Iterator[None]:
+    """In this block no warm machine is taken, and none is left behind: what is measured begins with a boot."""
+    before = os.environ.get(_SWITCH)
+    os.environ[_SWITCH] = "0"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_SWITCH]
+        else:
+            os.environ[_SWITCH] = before
+
+
+def _warm_wanted() -> bool:
+    return os.environ.get(_SWITCH) != "0"
 
 
 def _silent(_: str) -> None:
