@@ -58,11 +58,6 @@ class DelayLaw:
         """Its distribution function."""
         return self._distribution
 
-    def steepest(self, width_us: float) -> float:
-        """The largest share of all packets within ``width_us`` of one another: what a shift by that much could make of
-        the distance between two distribution functions."""
-        return max(self._distribution(value + width_us) - self._distribution(value) for value in self._quantiles)
-
 
 def delay_law(impairment: Impairment, ip_bytes: int) -> DelayLaw | None:
     """None where there is no law to hold a sample against: slots, or a variation with a memory."""
@@ -76,7 +71,8 @@ def delay_law(impairment: Impairment, ip_bytes: int) -> DelayLaw | None:
 def shape_quantiles(distribution: DelayDistribution) -> tuple[float, ...]:
     """The variation's quantiles at equally spaced probabilities, in units of the jitter, from the kernel's table."""
     if distribution.kind == "uniform":
-        return -1.0, 1.0
+        # As many steps as the others, so that a delay that is cut off at none keeps its shape.
+        return tuple(2 * step * _STEP / ENTRIES - 1 for step in range(ENTRIES // _STEP + 1))
     table = struct.unpack(f"={ENTRIES}h", table_of(distribution))
     return tuple(value / SCALE for value in (*table[::_STEP], table[-1]))
 

@@ -100,13 +100,14 @@ def distance_radius(samples: int) -> float:
     return 1.0 if samples < 1 else min(1.0, math.sqrt(math.log(2 / (1 - CONFIDENCE)) / (2 * samples)))
 
 
-def distance(ordered: Sequence[float], distribution: Callable[[float], float]) -> float:
-    """Kolmogorov and Smirnov's distance of a sorted sample from a continuous distribution function."""
+def distance(ordered: Sequence[float], distribution: Callable[[float], float], slack: float = 0.0) -> float:
+    """Kolmogorov and Smirnov's distance of a sorted sample from a distribution function, when every value may be off by
+    ``slack``; without slack the function must be continuous."""
     count = len(ordered)
     largest = 0.0
     for index, value in enumerate(ordered):
-        wanted = distribution(value)
-        largest = max(largest, (index + 1) / count - wanted, wanted - index / count)
+        above = (index + 1) / count - distribution(value + slack)
+        largest = max(largest, above, distribution(value - slack) - index / count)
     return largest
 
 

@@ -35,7 +35,10 @@ _WIDTH = (
     "standard deviation as the width of the central 80% of all delays makes it, which a few late packets do not spoil; "
     "interval by order statistics"
 )
-_DISTANCE = "Kolmogorov and Smirnov's distance from what was asked for; interval by Dvoretzky, Kiefer and Wolfowitz"
+_DISTANCE = (
+    "Kolmogorov and Smirnov's distance from what was asked for, each delay being allowed {slack} ms; "
+    "interval by Dvoretzky, Kiefer and Wolfowitz"
+)
 
 
 def tolerance_us(expected_us: float, depth: Depth) -> float:
@@ -186,12 +189,14 @@ def _width_interval(delays: list[float]) -> Interval:
 
 def _distribution(light: Observation, law: DelayLaw, forward: Impairment, depth: Depth) -> Quantity:
     delays = sorted(light.delays_us)
-    found = distance(delays, law.distribution)
+    slack_us = tolerance_us(law.median_us, depth)
+    found = distance(delays, law.distribution, slack_us)
+    method = _DISTANCE.format(slack=f"{slack_us / 1000:.2f}")
     if _too_close(light, forward):
         reason = "probes are too close together for a jitter that keeps packets in order"
         return untold(
             "delay distribution", "distance", reason, requested=0.0, measured=found, samples=len(delays),
-            method=_DISTANCE,
+            method=method,
         )  # fmt: skip
     radius = distance_radius(len(delays))
     return judged(
@@ -200,9 +205,8 @@ def _distribution(light: Observation, law: DelayLaw, forward: Impairment, depth:
         requested=0.0,
         measured=found,
         interval=(max(0.0, found - radius), min(1.0, found + radius)),
-        tolerance=min(1.0, law.steepest(tolerance_us(law.median_us, depth) / 2)),
         samples=len(delays),
-        method=_DISTANCE,
+        method=method,
     )
 
 

@@ -42,15 +42,19 @@ def losses(impairment: Impairment, dice: random.Random) -> Iterator[bool]:
 
 
 def observe(stream: Stream, link: Impairment, dice: random.Random, back: Impairment | None = None) -> Observation:
-    """The stream over ``link``, which keeps nothing in order and has no queue; echoes come over ``back``."""
+    """The stream over ``link``, which has no queue; echoes come over ``back``."""
     fate, fate_back = losses(link, dice), losses(back or link, dice)
     sent, arrivals, rtts = [], [], []
+    latest = 0.0
     for number in range(stream.packets):
         at = stream.first_us + number * stream.interval_ns / 1000
         sent.append(at)
         if next(fate):
             continue
         delay = _delay(link, stream, dice)
+        if link.in_order:
+            delay = max(delay, latest - at)
+        latest = at + delay
         arrivals.append((number, at + delay))
         if link.duplicate is not None and dice.random() < link.duplicate.share:
             arrivals.append((number, at + delay + 1))
