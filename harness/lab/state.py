@@ -139,7 +139,8 @@ def lab_ids(state_root: Path) -> tuple[str, ...]:
 
 def write_state(paths: LabPaths, state: LabState) -> None:
     """Say that a lab is up."""
-    write_durably(paths.topology, state.plan.topology.model_dump_json(exclude_defaults=True))
+    # Defaults are kept: without its default `kind` a loss model cannot be told from another.
+    write_durably(paths.topology, state.plan.topology.model_dump_json(exclude_none=True))
     write_durably(paths.state, state.summary().model_dump_json())
 
 
