@@ -10,6 +10,7 @@ from harness.model.base import Value
 from harness.model.health import RunHealth
 from harness.model.impairment import Impairment
 from harness.model.measurement import Certificate, LinkCertificate, LinkCounters
+from harness.model.timeline import TimelineEvent
 from harness.model.topology import Topology
 from harness.model.verdict import Verdict
 
@@ -26,6 +27,18 @@ class WanChange(Value):
     before: Impairment
     after: Impairment
     reason: str
+
+
+class RunFault(Value):
+    """Something that was broken during the run. Times in seconds since the run began; ``planned_s`` is None for what a
+    suite made, ``ended_s`` for what was never undone."""
+
+    event: TimelineEvent
+    subject: str
+    origin: str
+    planned_s: float | None
+    begun_s: float
+    ended_s: float | None
 
 
 class TestRecord(Value):
@@ -86,6 +99,8 @@ class RunRecord(Value):
     health: RunHealth | None = None
     workload: dict[str, str | int | float] = Field(default_factory=dict)
     artifacts: tuple[str, ...] = ()
+    changes: tuple[WanChange, ...] = ()
+    faults: tuple[RunFault, ...] = ()
 
     @property
     def links(self) -> tuple[LinkCertificate, ...]:

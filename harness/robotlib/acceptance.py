@@ -11,12 +11,13 @@ from typing import Literal
 from robot.api import TestSuite
 
 from harness.errors import ExitCode, FidelityError, LabError, LonghaulError, NodeError
+from harness.lab.fault_desk import FaultDesk
 from harness.lab.injector import Injector
 from harness.lab.lab import Lab
 from harness.lab.signals import uninterrupted
 from harness.model.health import RunHealth
 from harness.model.measurement import Certificate, Depth, LinkCertificate, LinkCounters
-from harness.model.run_record import Environment, RunRecord, TestRecord
+from harness.model.run_record import Environment, RunFault, RunRecord, TestRecord, WanChange
 from harness.model.topology import Topology
 from harness.model.verdict import Verdict
 from harness.robotlib.listener import Progress
@@ -58,6 +59,8 @@ class _Found:
     environment: Environment | None = None
     workload: Mapping[str, str | int] = field(default_factory=dict)
     health: RunHealth | None = None
+    changes: tuple[WanChange, ...] = ()
+    faults: tuple[RunFault, ...] = ()
     error: LonghaulError | None = None
 
 
@@ -125,7 +128,9 @@ def _on_lab(request: RunRequest, lab: Lab, recorder: Recorder, progress: Progres
     )
     if request.lab_id is not None:
         # What is measured must be what the suites run on, and they restore the topology after every test.
-        lab.restore("restored to the topology before the run")
+        left = [healed.problem for healed in FaultDesk(lab, origin="run").heal_everything() if healed.problem]
+        if left:
+            raise LabError(f"lab {lab.lab_id} is not as its topology says: {'; '.join(left)}")
     say("measuring the WAN")
     found.certificate = _measured(request, lab, say)
     for link in found.certificate.links:
@@ -135,7 +140,7 @@ def _on_lab(request: RunRequest, lab: Lab, recorder: Recorder, progress: Progres
     before = lab.counters()
     host = HostWatch(lab, request.directory.host)
     host.start()
-    injector = Injector(lab)
+    injector = Injector(lab, software=session.faults, on_fault=session.faults.note)
     injector.start()
     try:
         found.outcome = run_suites(request.suite, session, progress, TrafficWatch(lab, request.topology))
@@ -145,8 +150,11 @@ def _on_lab(request: RunRequest, lab: Lab, recorder: Recorder, progress: Progres
         with uninterrupted():
             say("collecting logs")
             found.health = host.finish()
-            _finish(session, lab, found)
-            injector.stop()
+            try:
+                # First, since what the timeline broke may be in the way of the logs.
+                injector.stop()
+            finally:
+                _finish(session, lab, found)
     found.counters = _of_run(request.topology, _grown(before, lab.counters()))
     idle = [f"{link.source}>{link.destination}" for link in found.counters if not link.packets]
     if idle and found.error is None and not found.outcome.interrupted and not _failed(found.outcome):
@@ -172,6 +180,7 @@ def _failed(outcome: SuiteOutcome) -> list[str]:
 def _finish(session: Session, lab: Lab, found: _Found) -> None:
     """Stop what a suite left running and fetch every log; a broken lab must not hide what the tests found."""
     try:
+        session.faults.end_all()
         session.stop_sut()
         found.environment = collect_environment(lab, session.seed, session.sut.versions())
         for site, node in session.nodes.items():
@@ -181,6 +190,7 @@ def _finish(session: Session, lab: Lab, found: _Found) -> None:
                 node.remote.get(f"{node.log_dir}/sshd.log", place / "sshd.log")
     except LonghaulError as error:
         found.error = found.error or error
+    found.changes, found.faults = session.wan.changes(), session.faults.told()
     tree = session.real_tree
     found.workload = {
         "seed": session.seed,
@@ -243,6 +253,8 @@ def _record(
         health=found.health,
         workload=dict(found.workload),
         artifacts=request.directory.artifacts(),
+        changes=found.changes,
+        faults=found.faults,
     )
 
 

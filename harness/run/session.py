@@ -18,6 +18,7 @@ from harness.model.topology import Topology
 from harness.model.tree import Tree, path_text
 from harness.run.agent_client import AgentClient, EffectRow, raw_path
 from harness.run.directory import RunDirectory
+from harness.run.faults import RunFaults
 from harness.run.real_data import RealTree, pack_tree
 from harness.run.recorder import Recorder
 from harness.run.recording_remote import recording
@@ -55,7 +56,8 @@ class Session:
         self.workload = Workload(seed)
         self.seed = seed
         lab.epoch_s = recorder.started
-        self.wan = WanControl(lab, topology, recorder)
+        self.faults = RunFaults(lab, topology, recorder, sut)
+        self.wan = WanControl(lab, topology, recorder, self.faults)
         self.measurements: dict[str, float | int | str] = {}
         self.test_mark = 0
         self.real_tree: RealTree | None = None

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable
+from functools import partial
 
-from harness.errors import LabError, LonghaulError
+from harness.errors import LonghaulError
+from harness.lab.fault_desk import FaultListener
+from harness.lab.injector import Injector
 from harness.lab.lab import Lab
 from harness.model.impairment import Impairment
 from harness.model.run_record import WanChange
+from harness.model.timeline import BlackHole, LinkChoice, TimelineEvent
 from harness.model.topology import Topology
 from harness.plan.timeline import links_of
 from harness.run.access import LinkEnds, behind_access
+from harness.run.faults import RunFaults
 from harness.run.recorder import Recorder
 
 
 class WanControl:
     """Changes the links among a run's sites. What the lab's own timeline does at the same time is left alone."""
 
-    def __init__(self, lab: Lab, topology: Topology, recorder: Recorder) -> None:
+    def __init__(self, lab: Lab, topology: Topology, recorder: Recorder, faults: RunFaults) -> None:
         self._lab = lab
         self._topology = topology
         self._recorder = recorder
+        self._faults = faults
         self._made: list[WanChange] = []
-        self._holds: set[tuple[str, str]] = set()
-        self._timers: list[threading.Timer] = []
+        self._cut: dict[str, str] = {}
+        self._scheduled: list[Injector] = []
         self._lost_before: dict[str, int] = {}
         self._swallowed: dict[str, int] = {}
-        self._failure: LonghaulError | None = None
         lab.on_change = self._note
 
     def changes(self, mark: int = 0) -> tuple[WanChange, ...]:
@@ -50,75 +54,66 @@ class WanControl:
 
     def cut_off(self, site: str) -> None:
         """Make every link from and to the site a black hole."""
-        self._hold(site, "partition", f"{site} cut off")
+        self._cut[site] = self._faults.begin(self._black_hole(site))
 
     def rejoin(self, site: str) -> None:
         """Undo ``cut_off``."""
-        self._let_go(site, "partition", f"{site} rejoins")
+        if site in self._cut:
+            self._faults.end(self._cut.pop(site))
 
     def schedule_outage(self, site: str, after_s: float, duration_s: float) -> None:
         """Cut a site off ``after_s`` from now and let it go ``duration_s`` later, while the test goes on."""
-        begin_s = self._recorder.now() + after_s
-        end_s = begin_s + duration_s
-        self._at(begin_s, lambda: self._begin_outage(site, begin_s))
-        self._at(end_s, lambda: self._end_outage(site, end_s))
+        outage = self._black_hole(site).model_copy(update={"at_s": after_s, "duration_s": duration_s})
+        self.schedule(outage, on_fault=partial(self._count_dropped, site))
+
+    def schedule(self, *events: TimelineEvent, on_fault: FaultListener | None = None) -> None:
+        """Carry events out at their times from now on, while the test goes on."""
+        self._scheduled.append(self._faults.schedule(*events, on_fault=on_fault))
 
     def finish_outages(self) -> None:
-        """Wait until every scheduled outage is over. Raises what went wrong in one."""
-        for timer in self._timers:
-            timer.join()
-        self._timers.clear()
-        if self._failure is not None:
-            failure, self._failure = self._failure, None
-            raise failure
+        """Wait until all that is scheduled is over. Raises what went wrong in it."""
+        scheduled, self._scheduled = self._scheduled, []
+        for injector in scheduled:
+            injector.wait()
+        self._stop(scheduled)
 
     def restore(self) -> None:
-        """Every link as the topology says, every cut ended; outages that have not begun are dropped."""
-        for timer in self._timers:
-            timer.cancel()
-        self.finish_outages()
+        """Every link as the topology says, every fault of the suite undone; what has not begun is dropped."""
+        scheduled, self._scheduled = self._scheduled, []
         self._swallowed.clear()
-        for site, holder in sorted(self._holds):
-            self._let_go(site, holder, f"end of the {holder} of {site}")
-        specified = {(link.source, link.destination): link.impairment for link in self._topology.links}
-        different = {ends: spec for ends, spec in specified.items() if self._lab.impairment(*ends) != spec}
-        if different:
-            self._lab.change(different, "restored to the topology")
+        self._cut.clear()
+        try:
+            self._stop(scheduled)
+        finally:
+            self._faults.end_all()
+            specified = {(link.source, link.destination): link.impairment for link in self._topology.links}
+            different = {ends: spec for ends, spec in specified.items() if self._lab.impairment(*ends) != spec}
+            if different:
+                self._lab.change(different, "restored to the topology")
 
     def dropped_in_outage(self, site: str) -> int:
         """Packets on the site's links that the last outage swallowed, once it is over; ``restore`` forgets them."""
         return self._swallowed.get(site, 0)
 
-    def _begin_outage(self, site: str, planned_s: float) -> None:
-        self._lost_before[site] = self.lost_packets(site)
-        self._hold(site, "handover", f"handover of {site}", planned_s)
+    def _count_dropped(self, site: str, action: str, *_: object) -> None:
+        if action == "begin":
+            self._lost_before[site] = self.lost_packets(site)
+        else:
+            self._swallowed[site] = self.lost_packets(site) - self._lost_before[site]
 
-    def _end_outage(self, site: str, planned_s: float) -> None:
-        self._let_go(site, "handover", f"end of the handover of {site}", planned_s)
-        self._swallowed[site] = self.lost_packets(site) - self._lost_before[site]
+    def _black_hole(self, site: str) -> BlackHole:
+        return BlackHole(links=LinkChoice(pairs=tuple(self._links_of(site))))
 
-    def _hold(self, site: str, holder: str, reason: str, planned_s: float | None = None) -> None:
-        self._holds.add((site, holder))
-        self._lab.hold(self._links_of(site), f"{holder} of {site}", reason, planned_s)
-
-    def _let_go(self, site: str, holder: str, reason: str, planned_s: float | None = None) -> None:
-        self._lab.let_go(self._links_of(site), f"{holder} of {site}", reason, planned_s)
-        self._holds.discard((site, holder))
-
-    def _at(self, time_s: float, action: Callable[[], None]) -> None:
-        timer = threading.Timer(max(0.0, time_s - self._recorder.now()), self._guarded, (action,))
-        timer.daemon = True
-        self._timers.append(timer)
-        timer.start()
-
-    def _guarded(self, action: Callable[[], None]) -> None:
-        # A timer's thread has no caller: finish_outages raises what happens here.
-        try:
-            action()
-        except LonghaulError as error:
-            self._failure = self._failure or error
-        except Exception as error:
-            self._failure = self._failure or LabError(f"an outage went wrong: {error!r}")
+    def _stop(self, scheduled: list[Injector]) -> None:
+        """Stop all; the first error is raised when all have stopped."""
+        failure: LonghaulError | None = None
+        for injector in scheduled:
+            try:
+                injector.stop()
+            except LonghaulError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
     def _note(self, change: WanChange) -> None:
         self._made.append(change)

@@ -14,6 +14,7 @@ from harness.config.shipped import find_topology
 from harness.config.topology_file import load_topology
 from harness.errors import LabError
 from harness.run import node_agent
+from harness.run.faults import RunFaults
 from harness.run.recorder import Recorder
 from harness.run.wan_control import WanControl
 
@@ -62,18 +63,19 @@ def test_only_an_outage_that_is_over_says_what_it_dropped(tmp_path: Path) -> Non
         count = next(lost)
         return [SimpleNamespace(source=a, destination=b, dropped_loss=count) for a, b in specified]
 
-    def nothing(*_: Any) -> None:
-        return None
-
     lab: Any = SimpleNamespace(
-        counters=counters, hold=nothing, let_go=nothing, impairment=lambda *link: specified[link], on_change=None
+        counters=counters,
+        impairment=lambda *link: specified[link],
+        on_change=None,
+        epoch_s=0.0,
+        state_dir=tmp_path,
     )
     with Recorder(tmp_path / "history") as recorder:
-        wan = WanControl(lab, topology, recorder)
+        wan = WanControl(lab, topology, recorder, RunFaults(lab, topology, recorder, None))
         site = topology.site_names[0]
-        wan._begin_outage(site, 0.0)
+        wan._count_dropped(site, "begin")
         assert wan.dropped_in_outage(site) == 0
-        wan._end_outage(site, 0.0)
+        wan._count_dropped(site, "end")
         assert wan.dropped_in_outage(site) > 0
         wan.restore()
         assert wan.dropped_in_outage(site) == 0
