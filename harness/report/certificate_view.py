@@ -97,8 +97,21 @@ def _cell(quantity: Quantity | None) -> Cell:
     tone = "bad" if quantity.verdict is Verdict.INVALID else ""
     if quantity.measured is None:
         return Cell("nothing" if tone else "–", "", tone)
-    interval = span(quantity) if quantity.low is not None or quantity.high is not None else ""
-    return Cell(figure(quantity.measured, quantity.unit), interval, tone)
+    return Cell(figure(quantity.measured, quantity.unit), _short_span(quantity), tone)
+
+
+def _short_span(quantity: Quantity) -> str:
+    """The interval, with the unit once where both ends have the same."""
+    if quantity.low is None and quantity.high is None:
+        return ""
+    ends = ["?" if end is None else figure(end, quantity.unit) for end in (quantity.low, quantity.high)]
+    (low, low_unit), (high, high_unit) = (_parted(end) for end in ends)
+    return f"{low}–{high}" if low_unit == high_unit or low == "0" else f"{ends[0]}–{ends[1]}"
+
+
+def _parted(text: str) -> tuple[str, str]:
+    number, _, unit = text.removesuffix("%").partition(" ")
+    return number, unit
 
 
 def _quantity_row(quantity: Quantity) -> QuantityRow:
@@ -120,7 +133,7 @@ def _quantity_row(quantity: Quantity) -> QuantityRow:
 
 
 def _delays(link: LinkCertificate) -> str:
-    """The delays as a strip: 1% to 99% a line, the middle half a bar, the median a mark; a triangle at what was asked."""
+    """The delays as a strip: 1% to 99% a line, the middle half a bar, the median a mark; a triangle: what was asked."""
     values = link.delay_quantiles_us
     asked = link.quantity("one-way delay")
     if not values or asked is None or asked.requested is None:
