@@ -63,6 +63,10 @@ def run(
         Literal["auto", "netns", "vm"],
         typer.Option(help="Where the WAN core runs: a namespace of this kernel, or a micro-VM. auto: what works here."),
     ] = "auto",
+    calibrate: Annotated[
+        Literal["quick", "full"],
+        typer.Option(help="How the WAN is measured first. full, for sign-off: also each rate and buffer, in minutes."),
+    ] = "quick",
     keep: Annotated[bool, typer.Option("--keep", help="Leave the lab up, to look around in it.")] = False,
     lab: Annotated[
         str | None,
@@ -126,6 +130,7 @@ def run(
         wan=wan,
         lab_id=lab,
         keep=keep,
+        calibrate=calibrate,
         options=WorkloadOptions(data=data),
         directory=RunDirectory.create(_new_directory() if out is None else Path(out)),
     )
