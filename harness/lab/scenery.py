@@ -1,0 +1,86 @@
+"""What a topology declares to go on for the whole of its timeline: traces that links follow, and cross traffic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from harness.config.trace_file import digest
+from harness.errors import InputError, LonghaulError
+from harness.lab.cross_traffic import CrossTraffic
+from harness.lab.lab import Lab
+from harness.lab.links import LinkKey
+from harness.lab.player import Player
+from harness.model.cross_traffic import FlowReport
+from harness.model.playback import PlaybackReport
+from harness.model.topology import Topology
+from harness.model.trace import TracePlay
+
+
+class SceneryReport(NamedTuple):
+    """What it came to."""
+
+    playbacks: tuple[PlaybackReport, ...]
+    flows: tuple[FlowReport, ...]
+
+
+class Scenery:
+    """The traces and the cross traffic of ``topology`` on a lab, from ``start`` until ``stop``. Once each."""
+
+    def __init__(self, lab: Lab, topology: Topology | None = None, *, seed: int = 0) -> None:
+        self._topology = lab.topology if topology is None else topology
+        self._player = Player(lab)
+        self._traffic = CrossTraffic(lab, self._topology.cross_traffic, seed=seed)
+
+    def start(self) -> None:
+        """Begin now. Nothing where the topology declares nothing.
+
+        Raises InputError for a trace that has changed since the topology was read, or a congestion control that this
+        kernel lacks; LabError. What had begun is ended again then.
+        """
+        for play in self._topology.traces:
+            _unchanged(play)
+        try:
+            self._traffic.start()
+            for play in self._topology.traces:
+                options = {"offset_s": play.offset_s, "speed": play.speed, "loop": play.loop}
+                if play.site is not None:
+                    self._player.play_access(play.file, play.site, **options)
+                else:
+                    self._player.play(play.file, play.pairs, **options)
+        except BaseException:
+            self._end()
+            raise
+
+    def sent_packets(self) -> Mapping[LinkKey, int]:
+        """See ``CrossTraffic.sent_packets``."""
+        return self._traffic.sent_packets()
+
+    def stop(self) -> SceneryReport:
+        """End it all and give every link back. Raises the first thing that went wrong, after ending everything."""
+        report, error = self._end()
+        if error is not None:
+            raise error
+        return report
+
+    def _end(self) -> tuple[SceneryReport, LonghaulError | None]:
+        error: LonghaulError | None = None
+        playbacks: tuple[PlaybackReport, ...] = ()
+        flows: tuple[FlowReport, ...] = ()
+        try:
+            playbacks = self._player.close()
+        except LonghaulError as failure:
+            error = failure
+        try:
+            flows = self._traffic.stop()
+        except LonghaulError as failure:
+            error = error or failure
+        return SceneryReport(playbacks, flows), error
+
+
+def _unchanged(play: TracePlay) -> None:
+    if digest(Path(play.file)) != play.digest:
+        raise InputError(
+            f"the trace {play.file} has changed since the topology was read", hint="Validate it, and begin anew."
+        )
