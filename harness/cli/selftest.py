@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,22 +12,11 @@ from harness.cli.lab_choice import JsonOption
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rich.console import Console
+    from harness.cli.selftest_display import Display
 
-    from harness.selftest.guest import Event
-    from harness.selftest.in_vm import GuestRecord
-
-DEFAULT_TOPOLOGIES = "four-sites"
+_GRID_TOPOLOGIES = ("four-sites",)
+_COMPARED_TOPOLOGIES = ("four-sites", "four-sites-mobile")
 _DEADLINE_MIN = 60.0
-_STYLES = {
-    0: "[green]PASS[/green]",
-    1: "[red]FAIL[/red]",
-    3: "[bold red]BROKE[/bold red]",
-    4: "[yellow]INVALID[/yellow]",
-}
-
-_FAILED = re.compile(r"^FAIL |::.* (FAILED|ERROR) +\[")
-"""How Robot's and pytest's lines of a failed test look."""
 
 
 def register(app: typer.Typer) -> None:
@@ -44,128 +32,165 @@ def selftest(
     only: Annotated[
         str, typer.Option(help="With --in-vm: only these of contract, lab, certificate, smoke.", metavar="A,B")
     ] = "",
+    compare: Annotated[
+        bool,
+        typer.Option(
+            "--compare", help="With --in-vm: hold the guest's certificate against that of a micro-VM core here."
+        ),
+    ] = False,
     topology: Annotated[
         list[str] | None,
-        typer.Option("--topology", "-t", help="Topologies for the certificate; give it once for each."),
+        typer.Option(
+            "--topology",
+            "-t",
+            help="With --in-vm: a topology for the certificate; give it once for each.",
+            show_default=False,
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="The WAN's dice.", min=0)] = 1,
-    out: Annotated[
-        str | None, typer.Option(help="Directory for all results. Default: runs/selftest-<time>.", metavar="DIR")
-    ] = None,
-    deadline: Annotated[
-        float, typer.Option(help="With --in-vm: end the guest after so many minutes.", metavar="MINUTES", min=1)
-    ] = _DEADLINE_MIN,
     if_needed: Annotated[
         bool,
         typer.Option(
             "--if-needed", help="With --in-vm: do nothing where this host's own kernel runs the namespace placement."
         ),
     ] = False,
+    deadline: Annotated[
+        float, typer.Option(help="With --in-vm: end the guest after so many minutes.", metavar="MINUTES", min=1)
+    ] = _DEADLINE_MIN,
+    calibrate: Annotated[
+        Literal["quick", "full"], typer.Option(help="How thoroughly the grid is measured; quick: no rate, no buffer.")
+    ] = "full",
+    wan: Annotated[Literal["auto", "netns", "vm"], typer.Option(help="Where the grid's WAN core runs.")] = "auto",
+    seed: Annotated[int, typer.Option(help="The WAN's dice.", min=0)] = 1,
+    out: Annotated[
+        str | None, typer.Option(help="Directory for all results. Default: runs/selftest-<time>.", metavar="DIR")
+    ] = None,
     as_json: JsonOption = False,
 ) -> int:
     """Prove that the WAN is what it claims to be.
+
+    Without --in-vm: measure a grid of conditions (RTT, jitter, loss, bursts, rate, buffer, order) on labs of this
+    machine, and say how accurate it is: a table, grid.json, grid.csv, and plots.
 
     --in-vm boots a guest with this machine's own file system, read-only, as its root and a stock Debian kernel, and
     runs in there, with the WAN core in a namespace of that kernel: the core's contract tests, the tests of labs and
     nodes, the certificate of a topology, and the smoke suite. What most users' machines do is so proven also where
     the kernel lacks netem. Without KVM the guest is emulated, on a clock of its own that the load of this machine
-    cannot falsify; it takes two minutes for the contract, and a quarter of an hour for all.
+    cannot falsify; it takes two minutes for the contract, and half an hour for all.
 
     Exit codes: 0 all passed, 1 a test failed, 2 bad input, 3 the guest or a lab broke, 4 INVALID (a link was not as
     asked, or no test ran), 130 interrupted.
 
     Examples:
 
-        longhaul selftest --in-vm
+        longhaul selftest
 
         longhaul selftest --in-vm --only contract --out /tmp/proof
+
+        longhaul selftest --in-vm --compare
     """
     from pathlib import Path
 
-    from rich.console import Console
-
-    from harness.errors import ExitCode
+    from harness.cli.selftest_display import Display
+    from harness.errors import ExitCode, InputError
     from harness.lab.signals import termination_as_interrupt
-    from harness.selftest.in_vm import test_in_guest
-    from harness.selftest.parts import choose_parts
     from harness.wan.placement import host_report
 
-    parts = choose_parts(only)
-    console = Console(stderr=True)
+    if not in_vm and (only or compare or topology or if_needed):
+        raise InputError("--only, --compare, --topology and --if-needed go with --in-vm", hint="longhaul selftest -h")
+    if only and compare:
+        raise InputError("--compare is about the certificate: it stands without --only")
     if if_needed and not host_report().netns_core:
-        console.print("this kernel runs the namespace placement: the ordinary tests have tested it", highlight=False)
+        print("this kernel runs the namespace placement itself: the ordinary tests have tested it")
         return ExitCode.PASSED
     results = _new_directory() if out is None else Path(out)
-    with termination_as_interrupt(), console.status("preparing the guest") as status:
+    if results.exists() and any(results.iterdir()):
+        raise InputError(f"{results} is not empty", hint="name a directory that is new")
+    with termination_as_interrupt(), Display() as display:
+        if not in_vm:
+            return _grid(results, wan, seed, calibrate, display, as_json)
+        topologies = topology or list(_COMPARED_TOPOLOGIES if compare else _GRID_TOPOLOGIES)
+        return _guest(results, only, compare, topologies, seed, deadline * 60, display, as_json)
 
-        def say(step: str) -> None:
-            status.update(step)
-            if not console.is_terminal:
-                console.print(step, style="dim", highlight=False)
 
-        record = test_in_guest(
-            parts,
-            results,
-            topologies=topology or [DEFAULT_TOPOLOGIES],
-            seed=seed,
-            deadline_s=deadline * 60,
-            on_event=lambda event: _show(console, event, status.update),
-            progress=say,
-        )
+def _grid(
+    results: Path,
+    wan: Literal["auto", "netns", "vm"],
+    seed: int,
+    depth: Literal["quick", "full"],
+    display: Display,
+    as_json: bool,
+) -> int:
+    from harness.errors import ExitCode
+    from harness.model.verdict import Verdict
+    from harness.plan.selftest_grid import grid
+    from harness.report.selftest_plots import draw_grid
+    from harness.selftest.grid import measure_grid, write_csv
+
+    record = measure_grid(grid(), wan=wan, seed=seed, depth=depth, progress=display.say, advance=display.advance)
+    display.say("drawing")
+    results.mkdir(parents=True, exist_ok=True)
     text = record.model_dump_json(indent=2)
-    (results / "selftest.json").write_text(text)
+    (results / "grid.json").write_text(text + "\n")
+    write_csv(record, results / "grid.csv")
+    draw_grid(record.rows, results, f"{record.placement} core, Linux {record.kernel}; 99% intervals")
+    display.end()
     if as_json:
-        print(json.dumps({"exit_code": int(record.exit_code), **json.loads(text)}, indent=2))
+        print(text)
     else:
-        _tell(Console(), record)
-    return record.exit_code
+        display.tell_grid(record, results)
+    as_asked = all(row.verdict is not Verdict.INVALID for row in record.rows)
+    return ExitCode.PASSED if as_asked else ExitCode.INVALID
 
 
-def _show(console: Console, event: Event, update: object) -> None:
-    from rich.markup import escape
+def _guest(
+    results: Path,
+    only: str,
+    compare: bool,
+    topologies: list[str],
+    seed: int,
+    deadline_s: float,
+    display: Display,
+    as_json: bool,
+) -> int:
+    from harness.errors import ExitCode
+    from harness.plan.agreement import agreement
+    from harness.selftest.certificate import certify
+    from harness.selftest.in_vm import run_in_guest
+    from harness.selftest.parts import choose_parts
 
-    from harness.selftest.parts import TITLES, PartOutcome
-
-    assert callable(update)
-    match event["event"]:
-        case "begin":
-            update(f"{event['part']}: {TITLES[event['part']]}")
-        case "line" if event["text"]:
-            update(f"[dim]{event['part']}:[/dim] {escape(event['text'][:150])}")
-            if _FAILED.search(event["text"]):
-                console.print(f"{event['part']}: {escape(event['text'])}", highlight=False, soft_wrap=True)
-        case "end":
-            console.print(_line(PartOutcome.model_validate(event["outcome"])), highlight=False, soft_wrap=True)
-
-
-def _line(outcome: object) -> str:
-    from harness.selftest.parts import TITLES, PartOutcome
-
-    assert isinstance(outcome, PartOutcome)
-    tests = f", {outcome.tests} tests" if outcome.tests else ""
-    failed = f", {outcome.failures} failed" if outcome.failures else ""
-    skipped = f", {outcome.skipped} skipped" if outcome.skipped else ""
-    reason = f": {outcome.reason}" if outcome.reason else ""
-    return (
-        f"{_STYLES[int(outcome.exit_code)]:7} {outcome.name:12}{TITLES[outcome.name]}"
-        f"{tests}{failed}{skipped}, {outcome.seconds:.0f} s{reason}"
+    here = certify(topologies, "vm", seed, display.say) if compare else None
+    record = run_in_guest(
+        choose_parts("certificate" if compare else only),
+        results,
+        topologies=topologies,
+        seed=seed,
+        deadline_s=deadline_s,
+        on_event=display.show,
+        progress=display.say,
     )
-
-
-def _tell(console: Console, record: GuestRecord) -> None:
-    from rich.table import Table
-
-    machine = "KVM" if record.accelerator == "kvm" else "emulated, on its own clock"
-    console.print(f"namespace placement on Linux {record.kernel} ({machine})", highlight=False)
-    table = Table(box=None, padding=(0, 2, 0, 2))
-    for heading in ("part", "verdict", "tests", "failed", "skipped", "seconds"):
-        table.add_column(heading, header_style="dim", justify="left" if heading in ("part", "verdict") else "right")
-    for one in record.parts:
-        verdict = _STYLES[int(one.exit_code)] + (f" {one.reason}" if one.reason else "")
-        counts = (str(one.tests or "-"), str(one.failures or "-"), str(one.skipped or "-"))
-        table.add_row(one.name, verdict, *counts, f"{one.seconds:.0f}")
-    console.print(table)
-    console.print(f"results  {record.results}", style="dim", highlight=False, soft_wrap=True)
+    display.end()
+    compared = {}
+    if here is not None and record.certificates is not None:
+        there = {lab.topology: lab.certificate for lab in record.certificates.labs}
+        compared = {lab.topology: agreement(lab.certificate, there[lab.topology]) for lab in here.labs}
+    document = {"exit_code": int(record.exit_code), **record.model_dump(mode="json")}
+    if here is not None:
+        document["host"] = here.model_dump(mode="json")
+        document["agreement"] = {
+            name: [{**one.model_dump(mode="json"), "overlap": one.overlap, "agree": one.agree} for one in found]
+            for name, found in compared.items()
+        }
+    text = json.dumps(document, indent=2)
+    (results / "selftest.json").write_text(text + "\n")
+    if as_json:
+        print(text)
+    else:
+        display.tell_guest(record)
+        for name, found in compared.items():
+            display.tell_agreement(name, found)
+    if record.exit_code is ExitCode.PASSED and not all(one.agree for found in compared.values() for one in found):
+        return ExitCode.INVALID
+    return record.exit_code
 
 
 def _new_directory() -> Path:

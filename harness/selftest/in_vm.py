@@ -49,7 +49,7 @@ class GuestRecord(Value):
         return merged_exit_code(self.parts)
 
 
-def test_in_guest(
+def run_in_guest(
     parts: Sequence[PartName],
     results: Path,
     *,
@@ -67,8 +67,6 @@ def test_in_guest(
     require_root(os.geteuid())
     _require_visible()
     _require_checkout(parts)
-    if results.exists() and any(results.iterdir()):
-        raise InputError(f"{results} is not empty", hint="name a directory that is new")
     results.mkdir(parents=True, exist_ok=True)
     image = ensure_guest_image(progress)
     accelerator = _accelerator(progress)
