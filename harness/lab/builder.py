@@ -117,8 +117,9 @@ class LabBuilder:
         )
         self._nodes.begin()
         core = self._core.result()
-        self._progress("wiring the sites to the WAN core")
-        wired = pool.submit(core.attach, plan, {site.site: site.netns for site in plan.sites})
+        self._progress("wiring the sites to the WAN core, shaping the links")
+        initial = {(link.source, link.destination): link.impairment for link in plan.topology.links}
+        wired = pool.submit(core.attach, plan, {site.site: site.netns for site in plan.sites}, initial)
         nodes = self._nodes.finish()
         tried = list(nodes.values())[:: -(-len(nodes) // _MOST_LOGINS)]
         answers = list(pool.map(lambda node: node.remote.run(["hostname"], timeout_s=20.0).stdout.strip(), tried))
@@ -129,8 +130,6 @@ class LabBuilder:
             if site.edge is not None and site.edge.nat is not None:
                 # Last, since attaching probes the core with packets that nobody inside asked for.
                 start_nat(site)
-        self._progress("shaping the links")
-        core.shape([(link.source, link.destination, link.impairment) for link in plan.topology.links])
         state = LabState(
             plan=plan,
             core={key: value for key, value in core.state().items() if key != "plan"},
