@@ -53,6 +53,7 @@ class CrossTraffic:
         self._seed = seed
         self._running: list[_Running] = []
         self._programs: dict[str, str] = {}
+        self._heard: dict[tuple[str, str], dict[str, Any]] = {}
 
     def start(self) -> None:
         """Begin the timeline of the streams now. Nothing for a topology without any.
@@ -93,7 +94,7 @@ class CrossTraffic:
         running, said = self._running, []
         if not running:
             return ()
-        _each(running, lambda one: self._node(one.stream.source).remote.signal(one.sender.pid, "TERM"))
+        _each(running, lambda one: self._end(one.stream.source, one.sender))
         self._await(lambda: all(sent.get("end") or not sent for sent, _ in self._said()), _END_S)
         before: list[Any] = []
 
@@ -104,11 +105,16 @@ class CrossTraffic:
             return same
 
         self._await(drained, _DRAIN_S)
-        _each(running, lambda one: self._node(one.stream.destination).remote.signal(one.receiver.pid, "TERM"))
+        _each(running, lambda one: self._end(one.stream.destination, one.receiver))
         self._await(lambda: all(received.get("end") or not received for _, received in self._said()), _END_S)
         said = self._said()
         self._running = []
         return tuple(_report(one, sent, received) for one, (sent, received) in zip(running, said, strict=True))
+
+    def _end(self, site: str, process: RemoteProcess) -> None:
+        # A node that does not answer has taken its programs along.
+        with suppress(LonghaulError):
+            self._node(site).remote.signal(process.pid, "TERM")
 
     def _node(self, site: str) -> NamespaceNode:
         return self._lab.nodes[site]
@@ -162,13 +168,19 @@ class CrossTraffic:
             time.sleep(_LOOK_S / 5)
 
     def _said(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-        def both(one: _Running) -> tuple[dict[str, Any], dict[str, Any]]:
-            return (
-                _last(self._node(one.stream.source), one.sender.log),
-                _last(self._node(one.stream.destination), one.receiver.log),
-            )
+        return _each(
+            self._running,
+            lambda one: (
+                self._last_of(one.stream.source, one.sender.log),
+                self._last_of(one.stream.destination, one.receiver.log),
+            ),
+        )
 
-        return _each(self._running, both)
+    def _last_of(self, site: str, log: str) -> dict[str, Any]:
+        """What a program last said; of a node that a fault keeps from answering, what it said before."""
+        with suppress(LonghaulError):
+            self._heard[log, site] = _last(self._node(site), log)
+        return self._heard.get((log, site), {})
 
     def _await(self, reached: Callable[[], bool], patience_s: float) -> None:
         deadline_s = time.monotonic() + patience_s

@@ -22,6 +22,9 @@ from harness.model.resource import Resource
 from harness.nodes.host_processes import start_ticks
 from harness.plan.playback import LinkEnds, Target, as_access, onto_links
 
+TRACE_HOLDER = "trace "
+"""How the names of overlays begin that follow a trace."""
+
 LOG_DIRECTORY = "playback"
 _START_S = 30.0
 _STOP_S = 30.0
@@ -100,7 +103,7 @@ class Player:
             request = Play(
                 id=number,
                 file=str(file),
-                holder=f"trace {file.stem} on {first.source}>{first.destination}",
+                holder=f"{TRACE_HOLDER}{file.stem} on {first.source}>{first.destination}",
                 targets=tuple(targets),
                 offset_s=offset_s,
                 speed=speed,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,13 +16,26 @@ from harness.model.cross_traffic import FlowReport
 from harness.model.playback import PlaybackReport
 from harness.model.topology import Topology
 from harness.model.trace import TracePlay
+from harness.plan.playback import as_access, onto_links
 
 
 class SceneryReport(NamedTuple):
     """What it came to."""
 
-    playbacks: tuple[PlaybackReport, ...]
-    flows: tuple[FlowReport, ...]
+    playbacks: tuple[PlaybackReport, ...] = ()
+    flows: tuple[FlowReport, ...] = ()
+
+
+def packets_by_link(flows: Iterable[FlowReport]) -> dict[LinkKey, int]:
+    """Packets that cross traffic sent over each link, acknowledgements included."""
+    found: dict[LinkKey, int] = {}
+    for flow in flows:
+        for link, packets in (
+            ((flow.source, flow.destination), flow.packets_out),
+            ((flow.destination, flow.source), flow.packets_back),
+        ):
+            found[link] = found.get(link, 0) + packets
+    return found
 
 
 class Scenery:
@@ -44,11 +57,8 @@ class Scenery:
         try:
             self._traffic.start()
             for play in self._topology.traces:
-                options = {"offset_s": play.offset_s, "speed": play.speed, "loop": play.loop}
-                if play.site is not None:
-                    self._player.play_access(play.file, play.site, **options)
-                else:
-                    self._player.play(play.file, play.pairs, **options)
+                targets = onto_links(play.pairs) if play.site is None else as_access(self._topology, play.site)
+                self._player.play(play.file, targets, offset_s=play.offset_s, speed=play.speed, loop=play.loop)
         except BaseException:
             self._end()
             raise

@@ -7,9 +7,11 @@ from typing import Literal
 from pydantic import Field
 
 from harness.model.base import Value
+from harness.model.cross_traffic import FlowReport
 from harness.model.health import RunHealth
 from harness.model.impairment import Impairment
 from harness.model.measurement import Certificate, LinkCertificate, LinkCounters
+from harness.model.playback import PlaybackReport
 from harness.model.timeline import TimelineEvent
 from harness.model.topology import Topology
 from harness.model.verdict import Verdict
@@ -101,6 +103,8 @@ class RunRecord(Value):
     artifacts: tuple[str, ...] = ()
     changes: tuple[WanChange, ...] = ()
     faults: tuple[RunFault, ...] = ()
+    playbacks: tuple[PlaybackReport, ...] = ()
+    cross_traffic: tuple[FlowReport, ...] = ()
 
     @property
     def links(self) -> tuple[LinkCertificate, ...]:

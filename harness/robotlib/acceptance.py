@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Literal
 
 from robot.api import TestSuite
@@ -14,6 +16,7 @@ from harness.errors import ExitCode, FidelityError, LabError, LonghaulError, Nod
 from harness.lab.fault_desk import FaultDesk
 from harness.lab.injector import Injector
 from harness.lab.lab import Lab
+from harness.lab.scenery import Scenery, SceneryReport, packets_by_link
 from harness.lab.signals import uninterrupted
 from harness.model.health import RunHealth
 from harness.model.measurement import Certificate, Depth, LinkCertificate, LinkCounters
@@ -61,6 +64,7 @@ class _Found:
     health: RunHealth | None = None
     changes: tuple[WanChange, ...] = ()
     faults: tuple[RunFault, ...] = ()
+    scenery: SceneryReport = field(default_factory=SceneryReport)
     error: LonghaulError | None = None
 
 
@@ -138,12 +142,16 @@ def _on_lab(request: RunRequest, lab: Lab, recorder: Recorder, progress: Progres
     if found.certificate.verdict is Verdict.INVALID:
         return
     before = lab.counters()
+    scenery = Scenery(lab, request.topology, seed=request.seed)
+    scenery.start()
     host = HostWatch(lab, request.directory.host)
     host.start()
     injector = Injector(lab, software=session.faults, on_fault=session.faults.note)
     injector.start()
     try:
-        found.outcome = run_suites(request.suite, session, progress, TrafficWatch(lab, request.topology))
+        found.outcome = run_suites(
+            request.suite, session, progress, TrafficWatch(lab, request.topology, scenery.sent_packets)
+        )
         if found.outcome.lab_error is not None:
             found.error = LabError(found.outcome.lab_error)
     finally:
@@ -154,11 +162,31 @@ def _on_lab(request: RunRequest, lab: Lab, recorder: Recorder, progress: Progres
                 # First, since what the timeline broke may be in the way of the logs.
                 injector.stop()
             finally:
-                _finish(session, lab, found)
+                try:
+                    found.scenery = _kept(scenery.stop(), request.directory)
+                finally:
+                    _finish(session, lab, found)
     found.counters = _of_run(request.topology, _grown(before, lab.counters()))
-    idle = [f"{link.source}>{link.destination}" for link in found.counters if not link.packets]
+    cross = packets_by_link(found.scenery.flows)
+    idle = [
+        f"{link.source}>{link.destination}"
+        for link in found.counters
+        if link.packets <= cross.get((link.source, link.destination), 0)
+    ]
     if idle and found.error is None and not found.outcome.interrupted and not _failed(found.outcome):
         found.error = FidelityError(f"no packet crossed {', '.join(idle)} while the suites ran")
+
+
+def _kept(scenery: SceneryReport, directory: RunDirectory) -> SceneryReport:
+    """The same, with the logs of what was played among the run's own files."""
+    place = directory.logs / "playback"
+    kept = []
+    for playback in scenery.playbacks:
+        place.mkdir(parents=True, exist_ok=True)
+        copy = place / Path(playback.log).name
+        shutil.copyfile(playback.log, copy)
+        kept.append(playback.model_copy(update={"log": str(copy.relative_to(directory.root))}))
+    return SceneryReport(tuple(kept), scenery.flows)
 
 
 def _measured(request: RunRequest, lab: Lab, say: Say) -> Certificate:
@@ -255,6 +283,8 @@ def _record(
         artifacts=request.directory.artifacts(),
         changes=found.changes,
         faults=found.faults,
+        playbacks=found.scenery.playbacks,
+        cross_traffic=found.scenery.flows,
     )
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from harness.lab.lab import Lab
+from harness.lab.links import LinkState
+from harness.lab.player import TRACE_HOLDER
 from harness.model.health import HostWindow, PortLoss, RunHealth
 from harness.model.impairment import Impairment
 from harness.model.measurement import LinkCounters
@@ -100,7 +102,8 @@ class TrafficWatch:
 
     def begin(self) -> None:
         """Note counters and impairments as they are now. Raises LabError."""
-        self._in_force = {ends: self._lab.in_force(*ends) for ends in self._ends}
+        states = self._lab.link_states()
+        self._in_force = {ends: _steady(states[ends]) for ends in self._ends}
         self._cross_before = self._cross_packets()
         self._before = self._of_run(self._lab.counters())
 
@@ -113,6 +116,12 @@ class TrafficWatch:
     def _of_run(self, counters: Sequence[LinkCounters]) -> list[LinkCounters]:
         wanted = set(self._ends)
         return [link for link in counters if (link.source, link.destination) in wanted]
+
+
+def _steady(state: LinkState) -> Impairment:
+    """What a link does by one model until somebody changes it: not the losses of a trace that plays on it."""
+    moving = any(overlay.holder.startswith(TRACE_HOLDER) and "loss" in overlay.fields for overlay in state.overlays)
+    return state.in_force.model_copy(update={"loss": None}) if moving else state.in_force
 
 
 def _by_the_test(change: WanChange) -> bool:
