@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from harness.config.places import Places
@@ -31,9 +31,19 @@ def lint_document(document: Topology | ProfileDocument, capacity: Capacity | Non
     from harness.run.access import in_series
 
     if isinstance(document, Topology):
-        return lint_topology(document, capacity)
+        return (*lint_topology(document, capacity), *_lint_traces(document))
     up, down = (in_series(Impairment(), keys) for keys in (document.uplink, document.downlink))
     return tuple(finding for _, finding in lint_profile(up, down))
+
+
+def _lint_traces(topology: Topology) -> Iterator[LintFinding]:
+    from pathlib import Path
+
+    from harness.config.trace_file import load_trace
+    from harness.plan.lint_time import check_playback
+
+    for index, play in enumerate(topology.traces):
+        yield from check_playback(load_trace(Path(play.file)), index, play.speed)
 
 
 def checked_topology(

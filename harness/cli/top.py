@@ -153,7 +153,7 @@ def _screen(lab: Lab, now: LabNow, count: int | None) -> RenderableType:
     )
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("link", no_wrap=True)
-    for heading in ("rate", "load", "packets/s", "lost/s", "overflow/s", "inside", "queue", "RTT, computed"):
+    for heading in ("rate", "load", "packets", "lost", "overflow", "inside", "queue", "RTT"):
         table.add_column(heading, justify="right", no_wrap=True)
     for link in shown:
         table.add_row(
@@ -168,7 +168,10 @@ def _screen(lab: Lab, now: LabNow, count: int | None) -> RenderableType:
             "[red]cut off[/red]" if link.rtt_us is None else brief_duration(link.rtt_us),
         )
     left = len(now.links) - len(shown)
-    rest = Text(f"and {left} quieter links" if left else "", style="dim")
+    rest = Text(
+        (f"and {left} quieter links; " if left else "") + "packets, lost, overflow: per second; RTT: computed",
+        style="dim",
+    )
     nodes = sorted(now.node_cpu.items(), key=lambda item: -item[1])
     told = "  ".join(f"{node} {used:.0%}" for node, used in nodes)
     return Group(head, table, rest, Text(f"CPU  {told}", no_wrap=True, overflow="ellipsis"))

@@ -17,6 +17,7 @@ from harness.model.health import HostWindow, PortLoss, RunHealth
 from harness.model.impairment import Impairment
 from harness.model.measurement import LinkCounters
 from harness.model.run_record import WanChange
+from harness.model.timeline import subject_of
 from harness.model.topology import Topology
 from harness.plan.health import judge_host, summarise_host
 from harness.plan.vacuity import LinkKey, traffic_between, vacuous
@@ -99,6 +100,7 @@ class TrafficWatch:
         self._before: Sequence[LinkCounters] = ()
         self._cross_before: Mapping[LinkKey, int] = {}
         self._in_force: Mapping[LinkKey, Impairment] = {}
+        self._of_timeline = {f"{event.do} of {subject_of(event)}" for event in topology.timeline}
 
     def begin(self) -> None:
         """Note counters and impairments as they are now. Raises LabError."""
@@ -111,7 +113,15 @@ class TrafficWatch:
         """Why the test that asked for these changes is vacuous; empty when it is not. Raises LabError."""
         after = self._of_run(self._lab.counters())
         cross = {ends: sent - self._cross_before.get(ends, 0) for ends, sent in self._cross_packets().items()}
-        return vacuous(traffic_between(self._before, after, cross), self._in_force, changes, _by_the_test)
+        traffic = traffic_between(self._before, after, cross)
+        states = self._lab.link_states()
+        # What another process plays on a link, this one does not see: only its layer.
+        steady = {ends: set_to for ends, set_to in self._in_force.items() if not states[ends].overlays}
+        return vacuous(traffic, steady, changes, self._by_the_test)
+
+    def _by_the_test(self, change: WanChange) -> bool:
+        """Whether a change was the test's own; what the topology's timeline does, no test has declared."""
+        return change.reason.removeprefix("end of ").removesuffix(": up") not in self._of_timeline
 
     def _of_run(self, counters: Sequence[LinkCounters]) -> list[LinkCounters]:
         wanted = set(self._ends)
@@ -122,8 +132,3 @@ def _steady(state: LinkState) -> Impairment:
     """What a link does by one model until somebody changes it: not the losses of a trace that plays on it."""
     moving = any(overlay.holder.startswith(TRACE_HOLDER) and "loss" in overlay.fields for overlay in state.overlays)
     return state.in_force.model_copy(update={"loss": None}) if moving else state.in_force
-
-
-def _by_the_test(change: WanChange) -> bool:
-    """Whether a change was the test's own; what the topology's timeline does, no test has declared."""
-    return not change.reason.startswith(("outage of ", "end of the outage of ", "timeline"))

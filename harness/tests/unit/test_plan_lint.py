@@ -22,10 +22,14 @@ from harness.model.impairment import (
     Reordering,
     Slots,
 )
-from harness.model.topology import CrossTraffic, Link, Nat, Outage, Site, Topology
+from harness.model.timeline import Change, LinkChoice, Outage, Ramp
+from harness.model.topology import CrossTraffic, Link, Nat, Site, Topology
+from harness.model.trace import Course, Trace
 from harness.plan.lint import ASSUMED_CORES, LintFinding, LintSummary, lint_profile, lint_topology
+from harness.plan.lint_time import check_playback
 
 VM = ASSUMED_CORES["vm"]
+ALL = LinkChoice(all=True)
 NORMAL = DelayDistribution(kind="normal")
 
 
@@ -53,6 +57,10 @@ def outage(at_s: float, duration_s: float, every_s: float | None = None) -> Outa
 
 def cross(**more: Any) -> CrossTraffic:
     return CrossTraffic(**{"source": "a", "destination": "b", "pattern": "constant", "rate_bps": 1_000_000, **more})
+
+
+def change(at_s: float, duration_s: float | None, **fields: Any) -> Change:
+    return Change(links=ALL, at_s=at_s, duration_s=duration_s, fields=fields)
 
 
 MBIT = 1_000_000
@@ -228,7 +236,32 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         {"timeline": (outage(10, 2, 40), outage(11, 1, 80))},
         {"timeline": (outage(10, 2, 40), outage(20, 1, 80))},
     ),
-    ("outage-never-ends", {"timeline": (outage(1, 2, 2),)}, {"timeline": (outage(1, 2, 3),)}),
+    (
+        "ramp-cut-short",
+        {"timeline": (Ramp(links=ALL, fields={"delay_us": 5}, over_s=5, duration_s=4),)},
+        {"timeline": (Ramp(links=ALL, fields={"delay_us": 5}, over_s=5, duration_s=5),)},
+    ),
+    (
+        "ramp-too-fine",
+        {"timeline": (Ramp(links=ALL, fields={"delay_us": 5}, over_s=5, step_s=0.001),)},
+        {"timeline": (Ramp(links=ALL, fields={"delay_us": 5}, over_s=5, step_s=0.05),)},
+    ),
+    (
+        "jitter-clipped",
+        {"timeline": (Change(links=ALL, fields={"jitter_us": 20_000}),)},
+        {"timeline": (Change(links=ALL, fields={"jitter_us": 2_000}),)},
+    ),
+    (
+        "events-fight",
+        {"timeline": (change(1, 5, delay_us=5), change(4, 5, delay_us=9))},
+        {"timeline": (change(1, 5, delay_us=5), change(4, 5, jitter_us=9))},
+    ),
+    (
+        "events-fight",
+        {"timeline": (change(1, None, delay_us=5), change(400, 5, delay_us=9))},
+        {"timeline": (change(1, 5, delay_us=5), change(6, 5, delay_us=9))},
+    ),
+    ("event-never-ends", {"timeline": (outage(1, 2, 2),)}, {"timeline": (outage(1, 2, 3),)}),
 ]
 
 
@@ -359,3 +392,14 @@ def test_a_finding_names_its_part_in_words() -> None:
     assert where("cross_traffic", 0, "rate") == "cross traffic entry 1, rate"
     assert where("site", "a", "nat") == "site a, nat"
     assert where("mtu") == "mtu"
+
+
+def test_a_trace_that_is_finer_than_it_can_be_played() -> None:
+    def rules_at(step_us: int, speed: float) -> list[str]:
+        course = Course(at_us=(0, step_us), delay_us=(5, 9))
+        trace = Trace(name="x", duration_us=10**6, down=course)
+        return [finding.rule for finding in check_playback(trace, 0, speed)]
+
+    assert rules_at(5_000, 1) == ["trace-too-fine"]
+    assert rules_at(50_000, 1) == []
+    assert rules_at(50_000, 100) == ["trace-too-fine"]
