@@ -45,8 +45,9 @@ BUFFERS_MS = (10, 50, 200)
 REORDERED = (0.01, 0.05, 0.2)
 DUPLICATED = (0.01, 0.05)
 CORRUPTED = 0.01
-_DRAINED_MS = 50
-"""Depth of the buffers of conditions that are not about buffers."""
+_ROOMY_MS, _ROOMY_PACKETS = 20, 40
+"""Depth of the buffers of conditions that are not about buffers, whichever is more: probes that a busy machine sends
+together must find room."""
 
 LinkKey = tuple[str, str]
 
@@ -245,13 +246,13 @@ def _rates() -> Iterable[Condition]:
             yield Condition(
                 name=f"rate {mbps} Mbit/s, RTT {rtt_ms} ms",
                 group="rate",
-                impairment=_bottleneck(rtt_ms, mbps, _DRAINED_MS),
+                impairment=_bottleneck(rtt_ms, mbps),
                 about=("rtt", "rate"),
             )
     yield Condition(
         name=f"rate {FAST_MBPS} Mbit/s, RTT 10 ms",
         group="rate",
-        impairment=_bottleneck(10, FAST_MBPS, _DRAINED_MS // 5),
+        impairment=_bottleneck(10, FAST_MBPS),
         about=("rtt", "rate"),
     )
     for mbps in RATES_MBPS[1:]:
@@ -291,5 +292,6 @@ def _base(rtt_ms: int, **more: object) -> Impairment:
     return Impairment.model_validate({"delay_us": rtt_ms * 500, **more})
 
 
-def _bottleneck(rtt_ms: int, mbps: int, depth_ms: int) -> Impairment:
-    return _base(rtt_ms, rate_bps=mbps * 1_000_000, buffer_bytes=mbps * 125 * depth_ms)
+def _bottleneck(rtt_ms: int, mbps: int, depth_ms: int | None = None) -> Impairment:
+    size = max(mbps * 125 * _ROOMY_MS, 1500 * _ROOMY_PACKETS) if depth_ms is None else mbps * 125 * depth_ms
+    return _base(rtt_ms, rate_bps=mbps * 1_000_000, buffer_bytes=size)

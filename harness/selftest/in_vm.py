@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from harness.errors import CoreError, ExitCode, InputError
@@ -127,3 +128,5 @@ def _require_checkout(parts: Sequence[PartName]) -> None:
             f"this is an installed package, without tests: no {', '.join(missing)}",
             hint="clone the project, or choose --only certificate,smoke",
         )
+    if any(name in OF_A_CHECKOUT for name in parts) and find_spec("pytest") is None:
+        raise InputError("the tests need pytest, which is not installed", hint="pip install -e '.[dev]'")
