@@ -99,7 +99,7 @@ def _core_placements() -> Iterator[Finding]:
     yield Finding(
         subject="qdiscs in this kernel",
         state="limit" if netns else "ok",
-        found=netns or "netem, htb and u32: the WAN core can be a namespace",
+        found=netns or "netem, htb and cls_flow: the WAN core can be a namespace",
         cost="the WAN core runs in a micro-VM: about 1 Gbit/s in all, seconds to boot" if netns else "",
         remedy="modprobe sch_netem, or boot a kernel with CONFIG_NET_SCH_NETEM" if netns else "",
     )

@@ -1,35 +1,67 @@
 """What the kernel must do to a directed link: an impairment as qdiscs on the core's egress port. Pure.
 
-On the port towards the destination, HTB only sorts packets into one class per source site, by source address. In each
-class two netem stages follow one another, because one qdisc cannot size its queue apart from what is in flight:
+On the port towards the destination, HTB only sorts packets into one class per source site, by the interface they came
+in by. In each class two stages follow one another: one qdisc cannot size its queue apart from what is in flight.
 
-    htb 1:  ── class 1:(16+i)  source site i ── propagation  delay, jitter, loss; a limit that is never reached
-            │                                   └── bottleneck  rate; limit = the drop-tail buffer
-            ├── class 1:2  default: dropped, so that a packet without a shaped link never passes unimpaired
-            └── class 1:3  the core's own ICMP (source: its gateway address) passes unshaped
+    htb 1:  ── class 1:(16+n)  came in by interface n ── propagation  netem: delay, jitter, loss, reordering,
+            │                                            │            corruption, slots; a limit that is never reached
+            │                                            └── bottleneck  netem: rate; limit = the drop-tail buffer
+            │                                                         or tbf: rate ── codel or fq_codel: its queue
+            ├── class 1:2   default: dropped, so that a packet without a shaped link never passes unimpaired
+            └── class 1:16  what the core itself sends (no interface: n = 0) passes unshaped
 
 netem hands a packet to its child when the packet's time has come, so the bottleneck sees packets as they arrive at the
 far end of the path. A core takes some time of its own to forward a packet; that much is taken off the delay.
-Jitter keeps the order of packets: netem with any rate never lets one overtake another, so that a
-rate far above every link is set on the propagation stage. Rates count IP bytes: the Ethernet header is taken off.
+Jitter keeps the order of packets: netem with any rate never lets one overtake another, so that a rate far above every
+link is set on the propagation stage. Rates count IP bytes: the Ethernet header is taken off.
+
+An active queue cannot be netem's child in the bottleneck: netem's own queue comes first and would hold the packets. The
+token bucket holds one packet, or two milliseconds at the rate, so that late timers cost no rate; a packet that finds it
+full is sent at once, so the time that sending takes is not in the delay of a packet that finds the link idle.
+
+Duplication has a device of its own: the kernel refuses a netem that duplicates beside any other netem on a device
+(older kernels loop), because the copy starts again at the root. An IFB takes the link's packets before they are sorted,
+and gives them back, some of them twice.
 """
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network
+from collections.abc import Mapping
+from typing import NamedTuple
 
-from pydantic import Field
+from harness.model.impairment import (
+    UNIFORM,
+    ActiveQueue,
+    Chance,
+    DelayDistribution,
+    FourStateLoss,
+    Framing,
+    GilbertElliottLoss,
+    Impairment,
+    IndependentLoss,
+    Loss,
+    Reordering,
+    Slots,
+)
+from harness.plan.delay_distribution import fingerprint
+from harness.plan.qdisc_settings import (
+    U32_MAX,
+    ActiveBottleneck,
+    CodelSettings,
+    FourStateSettings,
+    GilbertElliottSettings,
+    NetemSettings,
+    SlotSettings,
+    TbfSettings,
+)
 
-from harness.model.base import Value
-from harness.model.impairment import GilbertElliottLoss, Impairment, IndependentLoss, Loss
-
-U32_MAX = 2**32 - 1
 ROOT_HANDLE = 0x0001_0000
 DEFAULT_CLASS = 0x0001_0002
-ROUTER_CLASS = 0x0001_0003
-FIRST_LINK_MINOR = 16
-CLASS_RATE_BPS = 32_000_000_000
-"""Far above what any core carries; below 2**32 bytes/s, above which HTB needs another attribute."""
+FIRST_CLASS_MINOR = 16
+ROUTER_CLASS = ROOT_HANDLE + FIRST_CLASS_MINOR
+LARGEST_INTERFACE = 0xFFFF - FIRST_CLASS_MINOR
+CLASS_RATE_BYTES = 4_000_000_000
+"""Far above what any core carries; below 2**32, above which HTB needs another attribute."""
 NEVER_REACHED = 2**30
 ORDER_KEEPING_RATE = 12_500_000_000
 """Bytes per second; adds 0.12 µs to a full packet."""
@@ -37,140 +69,344 @@ MAX_CORE_DELAY_US = 999
 ETHERNET_HEADER = 14
 DEFAULT_BUFFER_S = 0.1
 MINIMUM_BUFFER_PACKETS = 10
+ACTIVE_BUFFER_PACKETS: Mapping[str, int] = {"codel": 1_000, "fq-codel": 10_240}
+"""The kernel modules' own defaults."""
+LARGEST_JITTER_US = (2**31 - 1) // 1000
+"""netem keeps the jitter in 31 bits of nanoseconds."""
+BUCKET_S = 0.002
 _PROPAGATION_MAJOR = 0x0100
 _BOTTLENECK_MAJOR = 0x0200
+_LIMITER_MAJOR = 0x0300
+_CODEL_MAJOR = 0x0400
+_FQ_CODEL_MAJOR = 0x0500
+_COUNTED_IN_PACKETS = 1
+"""Stands in the correlation of a corruption that never happens: the buffer was asked for in packets."""
+_SLOT_TABLE = -1
+"""Stands in the longest delay of slots that go by a table; its fingerprint is in the shortest."""
 _DECIMALS = 9
 """Probabilities are kept by the kernel in units of 2**-32: nine decimals survive the way there and back."""
 
-
-class GilbertElliottSettings(Value):
-    """netem's four parameters in units of 1/(2**32-1): p, r, h = 1 - loss in bad, k1 = loss in good."""
-
-    p: int = Field(ge=0, le=U32_MAX)
-    r: int = Field(ge=0, le=U32_MAX)
-    h: int = Field(ge=0, le=U32_MAX)
-    k1: int = Field(ge=0, le=U32_MAX)
+Bottleneck = NetemSettings | ActiveBottleneck
 
 
-class NetemSettings(Value):
-    """Every option that the plan uses of one netem qdisc; each is always sent, so that nothing of before remains.
+class LinkShape(NamedTuple):
+    """The stages of one directed link, and the delay distributions whose tables they need, by their fingerprints.
 
-    Times in nanoseconds, ``loss`` in units of 1/(2**32-1), ``rate`` in bytes per second (0: unlimited), ``limit`` and
-    ``overhead`` in packets and bytes.
+    ``slot_table`` is the fingerprint of the slots' table, 0 without slots; ``duplication`` None: no packet is doubled.
     """
 
-    limit: int = Field(ge=1, le=U32_MAX)
-    latency_ns: int = Field(default=0, ge=0)
-    jitter_ns: int = Field(default=0, ge=0)
-    loss: int = Field(default=0, ge=0, le=U32_MAX)
-    gilbert_elliott: GilbertElliottSettings | None = None
-    rate: int = Field(default=0, ge=0)
-    overhead: int = 0
-
-
-class LinkShape(Value):
-    """The two stages of one directed link."""
-
     propagation: NetemSettings
-    bottleneck: NetemSettings
+    bottleneck: Bottleneck
+    duplication: NetemSettings | None = None
+    tables: tuple[DelayDistribution, ...] = ()
+    slot_table: int = 0
 
 
-class LinkHandles(Value):
-    """Where a directed link is on the destination's port; ``index`` is the source site's."""
+class LinkHandles(NamedTuple):
+    """Where a directed link is on the destination's port: ``site`` is the source's index, ``interface`` the number of
+    the core's interface towards it."""
 
-    index: int = Field(ge=0)
+    site: int
+    interface: int
 
     @property
     def class_id(self) -> int:
         """The HTB class."""
-        return ROOT_HANDLE + FIRST_LINK_MINOR + self.index
+        return ROUTER_CLASS + self.interface
 
     @property
     def propagation(self) -> int:
         """Handle of the delay and loss stage."""
-        return (_PROPAGATION_MAJOR + self.index) << 16
+        return (_PROPAGATION_MAJOR + self.site) << 16
 
     @property
     def bottleneck(self) -> int:
-        """Handle of the rate and buffer stage."""
-        return (_BOTTLENECK_MAJOR + self.index) << 16
+        """Handle of the rate and buffer stage when it drops at its tail."""
+        return (_BOTTLENECK_MAJOR + self.site) << 16
 
     @property
     def bottleneck_parent(self) -> int:
         """The only class of the propagation stage."""
         return self.propagation + 1
 
+    @property
+    def limiter(self) -> int:
+        """Handle of the rate limiter around an active queue."""
+        return (_LIMITER_MAJOR + self.site) << 16
+
+    def active_queue(self, kind: str) -> int:
+        """Handle of the active queue in the limiter, of this kind."""
+        return ((_CODEL_MAJOR if kind == "codel" else _FQ_CODEL_MAJOR) + self.site) << 16
+
 
 BLOCKED = Impairment(blocked=True)
 """How every link starts: closed until it is shaped."""
 
+_NAMED = (UNIFORM, *(DelayDistribution(kind=kind) for kind in ("normal", "pareto", "paretonormal")))
+
+
+def distribution_of(table: int, known: Mapping[int, DelayDistribution]) -> DelayDistribution:
+    """The distribution whose table has this fingerprint: netem's own uniform one (0), one of ``known``, a named one;
+    else a custom one without quantiles."""
+    if table == 0:
+        return UNIFORM
+    if table in known:
+        return known[table]
+    return next((named for named in _NAMED if fingerprint(named) == table), DelayDistribution(kind="custom"))
+
 
 def shape_link(impairment: Impairment, mtu: int, core_delay_us: int = 0) -> LinkShape:
-    """The two stages that make ``impairment`` on a path with this MTU.
+    """The stages that make ``impairment`` on a path with this MTU.
 
     ``core_delay_us`` is what the core itself adds to every packet's delay, MAX_CORE_DELAY_US at most.
 
-    Raises ValueError for a buffer without a rate.
+    Raises ValueError for what no kernel can do: a buffer, a queue or framing without a rate, reordering without delay.
     """
-    if impairment.buffer_bytes is not None and impairment.rate_bps is None:
-        raise ValueError("a buffer needs a rate: without one no queue ever builds")
+    _check(impairment)
     jitter_ns = impairment.jitter_us * 1000
-    loss, burst = _loss_settings(impairment)
-    propagation = NetemSettings(
+    shaped = jitter_ns > 0 and impairment.distribution != UNIFORM
+    loss = NetemSettings(0, loss=U32_MAX) if impairment.blocked else _loss_settings(impairment)
+    corrupt, reorder = impairment.corrupt, impairment.reorder
+    slot, slot_shape = _slot_settings(impairment.slots)
+    duplication = _duplication(impairment.duplicate)
+    propagation = loss._replace(
         limit=NEVER_REACHED,
         latency_ns=_latency_ns(impairment.delay_us, core_delay_us),
         jitter_ns=jitter_ns,
-        loss=loss,
-        gilbert_elliott=burst,
-        rate=ORDER_KEEPING_RATE if jitter_ns else 0,
+        delay_correlation=_to_u32(impairment.delay_correlation),
+        distribution=fingerprint(impairment.distribution) if shaped else 0,
+        corrupt=_to_u32(corrupt.share) if corrupt else 0,
+        corrupt_correlation=_to_u32(corrupt.correlation) if corrupt else 0,
+        reorder=_to_u32(reorder.share) if reorder else 0,
+        reorder_correlation=_to_u32(reorder.correlation) if reorder else 0,
+        gap=reorder.gap if reorder else 0,
+        rate=ORDER_KEEPING_RATE if jitter_ns and impairment.in_order else 0,
+        slot=slot,
+        doubled=duplication is not None,
     )
-    if impairment.rate_bps is None:
-        return LinkShape(propagation=propagation, bottleneck=NetemSettings(limit=NEVER_REACHED))
-    bottleneck = NetemSettings(
-        # One more than the buffer: netem counts the packet that is being sent.
-        limit=1 + buffer_packets(impairment, mtu),
-        rate=max(1, impairment.rate_bps // 8),
-        overhead=-ETHERNET_HEADER,
+    return LinkShape(
+        propagation=propagation,
+        bottleneck=_bottleneck(impairment, mtu),
+        duplication=duplication,
+        tables=tuple(
+            dict.fromkeys([*([impairment.distribution] if shaped else []), *([slot_shape] if slot_shape else [])])
+        ),
+        slot_table=fingerprint(slot_shape) if slot_shape else 0,
     )
-    return LinkShape(propagation=propagation, bottleneck=bottleneck)
 
 
 def buffer_packets(impairment: Impairment, mtu: int) -> int:
-    """Depth of the bottleneck's queue in packets. No buffer given: 100 ms at the rate, but 10 packets at least."""
+    """Depth of the bottleneck's queue in packets. No buffer given: 100 ms at the rate, but 10 packets at least; with an
+    active queue what its kernel module has."""
     assert impairment.rate_bps is not None
+    if impairment.buffer_packets is not None:
+        return impairment.buffer_packets
     if impairment.buffer_bytes is not None:
         return max(1, impairment.buffer_bytes // mtu)
+    if impairment.active_queue is not None:
+        return ACTIVE_BUFFER_PACKETS[impairment.active_queue.discipline]
     return max(MINIMUM_BUFFER_PACKETS, int(impairment.rate_bps * DEFAULT_BUFFER_S / 8) // mtu)
 
 
-def read_link(shape: LinkShape, mtu: int, core_delay_us: int = 0) -> Impairment:
-    """The impairment that these two stages make: the inverse of ``shape_link``."""
-    propagation, bottleneck = shape.propagation, shape.bottleneck
-    blocked = propagation.loss == U32_MAX and propagation.gilbert_elliott is None
-    return Impairment(
+def read_link(
+    shape: LinkShape,
+    mtu: int,
+    core_delay_us: int = 0,
+    known: Mapping[int, DelayDistribution] | None = None,
+) -> Impairment:
+    """The impairment that these stages make: the inverse of ``shape_link``.
+
+    The kernel does not give tables back, only their fingerprints: ``known`` says which distribution has which, beside
+    the named ones. One that is not known is a custom one without quantiles.
+    """
+    names = {**{fingerprint(table): table for table in shape.tables}, **(known or {})} if shape.tables else known or {}
+    propagation, bottleneck, duplication = shape.propagation, shape.bottleneck, shape.duplication
+    blocked = propagation.loss == U32_MAX and propagation.gilbert_elliott is None and propagation.four_state is None
+    impairment = Impairment(
         delay_us=_delay_us(propagation.latency_ns, core_delay_us),
         jitter_us=propagation.jitter_ns // 1000,
+        distribution=distribution_of(propagation.distribution, names) if propagation.jitter_ns else UNIFORM,
+        delay_correlation=_from_u32(propagation.delay_correlation),
+        in_order=not propagation.jitter_ns or propagation.rate > 0,
         loss=None if blocked else _loss(propagation),
-        rate_bps=bottleneck.rate * 8 or None,
-        buffer_bytes=(bottleneck.limit - 1) * mtu if bottleneck.rate else None,
+        loss_marks=propagation.ecn,
+        duplicate=_chance(duplication.duplicate, duplication.duplicate_correlation) if duplication else None,
+        corrupt=_chance(propagation.corrupt, propagation.corrupt_correlation),
+        reorder=_reordering(propagation),
+        slots=_slots(propagation.slot, names),
         blocked=blocked,
+    )
+    if isinstance(bottleneck, ActiveBottleneck):
+        return impairment.model_copy(update=_read_active(bottleneck))
+    if not bottleneck.rate:
+        return impairment
+    packets = bottleneck.limit - 1
+    in_packets = bottleneck.corrupt_correlation == _COUNTED_IN_PACKETS
+    return impairment.model_copy(
+        update={
+            "rate_bps": bottleneck.rate * 8,
+            "framing": _framing(bottleneck),
+            "buffer_bytes": None if in_packets else packets * mtu,
+            "buffer_packets": packets if in_packets else None,
+        }
     )
 
 
 def realised(impairment: Impairment, mtu: int) -> Impairment:
     """What the kernel can keep of ``impairment``: whole bytes per second, a buffer in whole packets, loss that is
-    certain as ``blocked``. ``WanCore.read_back`` returns this."""
+    certain as ``blocked``, nothing of what has no effect. ``WanCore.read_back`` returns this."""
     return read_link(shape_link(impairment, mtu), mtu)
 
 
-def source_match(network: IPv4Network) -> str:
-    """u32's key for packets from ``network``: value/mask at the offset of the source address."""
-    return f"{int(network.network_address):#010x}/{int(network.netmask):#010x}+12"
+def _check(impairment: Impairment) -> None:
+    if impairment.rate_bps is None:
+        if impairment.buffer_bytes is not None or impairment.buffer_packets is not None:
+            raise ValueError("a buffer needs a rate: without one no queue ever builds")
+        if impairment.active_queue is not None:
+            raise ValueError("an active queue needs a rate: without one no queue ever builds")
+        if impairment.framing is not None:
+            raise ValueError("framing needs a rate: it says how long a packet takes to send")
+    if impairment.buffer_bytes is not None and impairment.buffer_packets is not None:
+        raise ValueError("a buffer is given in bytes or in packets, not both")
+    if impairment.jitter_us > LARGEST_JITTER_US:
+        raise ValueError(f"a jitter of {impairment.jitter_us} µs is more than netem can keep ({LARGEST_JITTER_US} µs)")
+    if impairment.reorder is not None and not impairment.delay_us:
+        raise ValueError("reordering needs a delay: a packet overtakes by skipping it")
+    if isinstance(impairment.loss, FourStateLoss):
+        loss = impairment.loss
+        if loss.p13 + loss.p14 > 1 or loss.p31 + loss.p32 > 1:
+            raise ValueError("the chances to leave one state are above 1 together: p13 + p14, or p31 + p32")
 
 
-def router_match(gateway: IPv4Address) -> str:
-    """u32's key for packets that the core itself sends on the port with this address."""
-    return source_match(IPv4Network((gateway, 32)))
+def _bottleneck(impairment: Impairment, mtu: int) -> Bottleneck:
+    if impairment.rate_bps is None:
+        return NetemSettings(limit=NEVER_REACHED)
+    framing = impairment.framing or Framing()
+    rate = max(1, impairment.rate_bps // 8)
+    depth = buffer_packets(impairment, mtu)
+    in_packets = impairment.buffer_packets is not None
+    active = impairment.active_queue
+    if active is None:
+        return NetemSettings(
+            # One more than the buffer: netem counts the packet that is being sent.
+            limit=1 + depth,
+            rate=rate,
+            overhead=framing.overhead - ETHERNET_HEADER,
+            cell_size=framing.cell,
+            cell_overhead=framing.cell_overhead if framing.cell else 0,
+            corrupt_correlation=_COUNTED_IN_PACKETS if in_packets else 0,
+        )
+    limiter = TbfSettings(
+        rate=rate,
+        burst=max(framed_size(mtu, framing), int(rate * BUCKET_S)),
+        limit=impairment.buffer_bytes or 0,
+        overhead=framing.overhead - ETHERNET_HEADER,
+        cell_size=framing.cell,
+        cell_overhead=framing.cell_overhead if framing.cell else 0,
+        largest_packet=mtu + ETHERNET_HEADER,
+    )
+    queue = CodelSettings(
+        kind="codel" if active.discipline == "codel" else "fq_codel",
+        limit=depth,
+        target_us=_codel_time(active.target_us),
+        interval_us=_codel_time(active.interval_us),
+        ecn=active.ecn,
+    )
+    return ActiveBottleneck(limiter, queue)
+
+
+def framed_size(ip_bytes: int, framing: Framing) -> int:
+    """What an IP packet of this size counts against the rate."""
+    size = max(1, ip_bytes + framing.overhead)
+    if not framing.cell:
+        return size
+    return -(-size // framing.cell) * (framing.cell + framing.cell_overhead)
+
+
+def _read_active(bottleneck: ActiveBottleneck) -> dict[str, object]:
+    limiter, queue = bottleneck
+    return {
+        "rate_bps": limiter.rate * 8,
+        "framing": _framing(limiter),
+        "buffer_bytes": limiter.limit or None,
+        "buffer_packets": None if limiter.limit else queue.limit,
+        "active_queue": ActiveQueue(
+            discipline="codel" if queue.kind == "codel" else "fq-codel",
+            target_us=queue.target_us,
+            interval_us=queue.interval_us,
+            ecn=queue.ecn,
+        ),
+    }
+
+
+def _codel_time(microseconds: int) -> int:
+    """The next that CoDel can keep and give back: it counts in units of 1024 ns."""
+    return -(-microseconds * 1000 // 1024) * 1024 // 1000
+
+
+def _framing(settings: NetemSettings | TbfSettings) -> Framing | None:
+    overhead = settings.overhead + ETHERNET_HEADER
+    framing = Framing(overhead=overhead, cell=settings.cell_size, cell_overhead=settings.cell_overhead)
+    return None if framing == Framing() else framing
+
+
+def _duplication(duplicate: Chance | None) -> NetemSettings | None:
+    if duplicate is None or not _to_u32(duplicate.share):
+        return None
+    return NetemSettings(
+        limit=NEVER_REACHED,
+        duplicate=_to_u32(duplicate.share),
+        duplicate_correlation=_to_u32(duplicate.correlation),
+    )
+
+
+def _slot_settings(slots: Slots | None) -> tuple[SlotSettings | None, DelayDistribution | None]:
+    """The slots, and the distribution whose table they need: always one, since a table that was set once stays."""
+    if slots is None:
+        return None, None
+    if slots.distribution is not None:
+        if not slots.jitter_us:
+            raise ValueError("slots by a distribution need a jitter; a fixed time is min and max alike")
+        settings = SlotSettings(
+            min_delay_ns=fingerprint(slots.distribution),
+            max_delay_ns=_SLOT_TABLE,
+            packets=slots.packets,
+            bytes=slots.bytes,
+            dist_delay_ns=slots.delay_us * 1000,
+            dist_jitter_ns=slots.jitter_us * 1000,
+        )
+        return settings, slots.distribution
+    low, high = slots.min_delay_us * 1000, slots.max_delay_us * 1000
+    if not 0 < low <= high:
+        raise ValueError("slots need a time between two openings: 0 < min <= max")
+    settings = SlotSettings(
+        min_delay_ns=low,
+        max_delay_ns=high,
+        packets=slots.packets,
+        bytes=slots.bytes,
+        dist_delay_ns=(low + high) // 2,
+        dist_jitter_ns=(high - low) // 2,
+    )
+    return settings, UNIFORM
+
+
+def _slots(slot: SlotSettings | None, names: Mapping[int, DelayDistribution]) -> Slots | None:
+    if slot is None:
+        return None
+    if slot.max_delay_ns == _SLOT_TABLE:
+        return Slots(
+            packets=slot.packets,
+            bytes=slot.bytes,
+            delay_us=slot.dist_delay_ns // 1000,
+            jitter_us=slot.dist_jitter_ns // 1000,
+            distribution=distribution_of(slot.min_delay_ns, names),
+        )
+    return Slots(
+        min_delay_us=slot.min_delay_ns // 1000,
+        max_delay_us=slot.max_delay_ns // 1000,
+        packets=slot.packets,
+        bytes=slot.bytes,
+    )
 
 
 def _latency_ns(delay_us: int, core_delay_us: int) -> int:
@@ -186,31 +422,71 @@ def _delay_us(latency_ns: int, core_delay_us: int) -> int:
     return latency_ns // 1000 + core_delay_us
 
 
-def _loss_settings(impairment: Impairment) -> tuple[int, GilbertElliottSettings | None]:
-    loss = impairment.loss
-    if impairment.blocked:
-        return U32_MAX, None
-    if loss is None:
-        return 0, None
-    if isinstance(loss, IndependentLoss):
-        return _to_u32(loss.probability), None
-    return 0, GilbertElliottSettings(
-        p=_to_u32(loss.good_to_bad),
-        r=_to_u32(loss.bad_to_good),
-        h=_to_u32(1 - loss.loss_in_bad),
-        k1=_to_u32(loss.loss_in_good),
-    )
+def _loss_settings(impairment: Impairment) -> NetemSettings:
+    """The loss alone; all else is still to come."""
+    none = NetemSettings(limit=0, ecn=impairment.loss_marks)
+    match impairment.loss:
+        case None:
+            return none
+        case IndependentLoss() as loss:
+            chance = _to_u32(loss.probability)
+            if chance == U32_MAX:
+                # Certain loss is a black hole, which marks nothing.
+                return NetemSettings(limit=0, loss=U32_MAX)
+            return none._replace(loss=chance, loss_correlation=_to_u32(loss.correlation) if chance else 0)
+        case GilbertElliottLoss() as loss:
+            settings = GilbertElliottSettings(
+                p=_to_u32(loss.good_to_bad),
+                r=_to_u32(loss.bad_to_good),
+                h=_to_u32(1 - loss.loss_in_bad),
+                k1=_to_u32(loss.loss_in_good),
+            )
+            return none._replace(gilbert_elliott=settings)
+        case FourStateLoss() as loss:
+            return none._replace(
+                four_state=FourStateSettings(
+                    p13=_to_u32(loss.p13),
+                    p31=_to_u32(loss.p31),
+                    p32=_to_u32(loss.p32),
+                    p14=_to_u32(loss.p14),
+                    p23=_to_u32(loss.p23),
+                )
+            )
 
 
 def _loss(settings: NetemSettings) -> Loss | None:
-    burst = settings.gilbert_elliott
-    if burst is None:
-        return IndependentLoss(probability=_from_u32(settings.loss)) if settings.loss else None
-    return GilbertElliottLoss(
-        good_to_bad=_from_u32(burst.p),
-        bad_to_good=_from_u32(burst.r),
-        loss_in_bad=_from_u32(U32_MAX - burst.h),
-        loss_in_good=_from_u32(burst.k1),
+    burst, states = settings.gilbert_elliott, settings.four_state
+    if burst is not None:
+        return GilbertElliottLoss(
+            good_to_bad=_from_u32(burst.p),
+            bad_to_good=_from_u32(burst.r),
+            loss_in_bad=_from_u32(U32_MAX - burst.h),
+            loss_in_good=_from_u32(burst.k1),
+        )
+    if states is not None:
+        return FourStateLoss(
+            p13=_from_u32(states.p13),
+            p31=_from_u32(states.p31),
+            p32=_from_u32(states.p32),
+            p23=_from_u32(states.p23),
+            p14=_from_u32(states.p14),
+        )
+    if not settings.loss:
+        return None
+    return IndependentLoss(probability=_from_u32(settings.loss), correlation=_from_u32(settings.loss_correlation))
+
+
+def _chance(share: int, correlation: int) -> Chance | None:
+    return Chance(share=_from_u32(share), correlation=_from_u32(correlation)) if share else None
+
+
+def _reordering(settings: NetemSettings) -> Reordering | None:
+    if not settings.gap:
+        return None
+    return Reordering(
+        share=_from_u32(settings.reorder),
+        correlation=_from_u32(settings.reorder_correlation),
+        gap=settings.gap,
     )
 
 

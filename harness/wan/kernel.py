@@ -26,13 +26,17 @@ from harness.wan import netem
 RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE, RTM_GETNEIGH, RTM_GETQDISC = 18, 22, 26, 30, 38
 _AF_INET, _AF_INET6 = 2, 10
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_ECHO, _NLM_F_DUMP = 0x1, 0x4, 0x8, 0x300
+_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP = 0x1, 0x4, 0x300
 _NLM_F_CAPPED, _NLM_F_ACK_TLVS = 0x100, 0x200
 _NLMSGERR_ATTR_MSG = 1
 _HEADER = struct.Struct("=IHHII")
 _ERROR = struct.Struct("=i")
 _WINDOW_MESSAGES = 48
 _WINDOW_BYTES = 24 * 1024
+_QUIET_WINDOW_MESSAGES = 512
+"""Of questions, so many answers fit in the receive buffer."""
+_QUIET_WINDOW_BYTES = 96 * 1024
+"""A datagram must fit into the send buffer of a netlink socket (208 KiB unless the host says otherwise)."""
 _DEADLINE_S = 10.0
 
 
@@ -87,6 +91,31 @@ class Kernel:
         for _ in self._exchange(messages):
             raise ShapingError("the kernel answered a change with data")
 
+    def transact(self, messages: Sequence[bytes], subject: Callable[[int], str] | None = None) -> list[bytes]:
+        """Send many changes and questions at once, and return what the kernel answers to the questions, in order.
+
+        Only the last message of each datagram is acknowledged: the kernel works through a datagram in order, and
+        answers a refused message in any case. ``subject`` says what the message with this position is about. Raises
+        ShapingError for the first refusal; what came after it has been carried out all the same.
+        """
+        answers: list[bytes] = []
+        begin = 0
+        for window in _windows(messages, _QUIET_WINDOW_MESSAGES, _QUIET_WINDOW_BYTES):
+            first = self._sequence = (self._sequence + 1) & 0x3FFFFFFF
+            self._sequence += len(window)
+            datagram = bytearray()
+            for offset, message in enumerate(window):
+                flags = _NLM_F_ACK if offset == len(window) - 1 else 0
+                datagram += _numbered(message, first + offset, flags)
+            self.transport.send(bytes(datagram))
+            answers += self._collect(window, first, begin, subject, quiet=True)
+            begin += len(window)
+        return answers
+
+    def dump_qdiscs(self) -> list[bytes]:
+        """Every qdisc of every interface, each as its message."""
+        return self._exchange([_encode(tcmsg(), RTM_GETQDISC, _NLM_F_DUMP)])
+
     def links(self) -> dict[str, Any]:
         """Every interface by name, as pyroute2's ``ifinfmsg``."""
         request = ifinfmsg()
@@ -111,7 +140,7 @@ class Kernel:
 
     def routes(self) -> list[Any]:
         """The routes of every table, IPv4 and IPv6, as ``rtmsg``."""
-        found = []
+        found: list[Any] = []
         for family in (_AF_INET, _AF_INET6):
             request = rtmsg()
             request["family"] = family
@@ -121,18 +150,6 @@ class Kernel:
     def qdiscs(self) -> list[Any]:
         """Every qdisc of every interface, as ``tcmsg``, with options and counters."""
         return list(self._dump(tcmsg(), RTM_GETQDISC, tcmsg))
-
-    def qdiscs_by_handle(self, wanted: Sequence[tuple[int, int]]) -> list[Any]:
-        """The qdiscs with these (interface index, handle), in the same order. Raises ShapingError if one is missing."""
-        requests = []
-        for index, handle in wanted:
-            request = tcmsg()
-            request["index"], request["handle"] = index, handle
-            requests.append(_encode(request, RTM_GETQDISC, _NLM_F_ACK | _NLM_F_ECHO))
-        found = [_parse(tcmsg, message) for message in self._exchange(requests)]
-        if len(found) != len(wanted):
-            raise ShapingError(f"asked the kernel for {len(wanted)} qdiscs, it returned {len(found)}")
-        return found
 
     def close(self) -> None:
         """Drop the transport."""
@@ -145,7 +162,7 @@ class Kernel:
     def _exchange(self, messages: Sequence[bytes]) -> list[bytes]:
         """Everything but acknowledgements that the kernel answers, in order."""
         answers: list[bytes] = []
-        for window in _windows(messages):
+        for window in _windows(messages, _WINDOW_MESSAGES, _WINDOW_BYTES):
             first = self._sequence = (self._sequence + 1) & 0x3FFFFFFF
             self._sequence += len(window)
             numbered = [_numbered(message, first + offset) for offset, message in enumerate(window)]
@@ -153,9 +170,20 @@ class Kernel:
             answers += self._collect(window, first)
         return answers
 
-    def _collect(self, window: Sequence[bytes], first: int) -> list[bytes]:
+    def _collect(
+        self,
+        window: Sequence[bytes],
+        first: int,
+        begin: int = 0,
+        subject: Callable[[int], str] | None = None,
+        *,
+        quiet: bool = False,
+    ) -> list[bytes]:
+        """Read until every message is acknowledged; ``quiet``: until the last one is."""
         answers: list[bytes] = []
-        pending = set(range(first, first + len(window)))
+        last = first + len(window) - 1
+        sent = range(first, last + 1)
+        pending = {last} if quiet else set(sent)
         refused: tuple[int, ShapingError] | None = None
         deadline = time.monotonic() + _DEADLINE_S
         while pending:
@@ -165,13 +193,15 @@ class Kernel:
                 raise ShapingError(f"the core's kernel did not answer within {_DEADLINE_S:.0f} s") from error
             for message in _split(datagram):
                 _, kind, flags, sequence, _ = _HEADER.unpack_from(message)
-                if sequence not in pending:
+                if sequence not in sent:
                     continue
                 if kind in (_NLMSG_ERROR, _NLMSG_DONE):
                     pending.discard(sequence)
                     code = _ERROR.unpack_from(message, _HEADER.size)[0] if len(message) >= _HEADER.size + 4 else 0
                     if code < 0 and (refused is None or sequence < refused[0]):
-                        refused = sequence, _refusal(-code, flags, message, window[sequence - first])
+                        position = sequence - first
+                        about = subject(begin + position) if subject is not None else None
+                        refused = sequence, _refusal(-code, flags, message, window[position], about)
                 else:
                     answers.append(message)
         if refused is not None:
@@ -179,11 +209,11 @@ class Kernel:
         return answers
 
 
-def _windows(messages: Sequence[bytes]) -> Iterator[list[bytes]]:
+def _windows(messages: Sequence[bytes], most: int, most_bytes: int) -> Iterator[list[bytes]]:
     window: list[bytes] = []
     size = 0
     for message in messages:
-        if window and (len(window) == _WINDOW_MESSAGES or size + len(message) > _WINDOW_BYTES):
+        if window and (len(window) == most or size + len(message) > most_bytes):
             yield window
             window, size = [], 0
         window.append(message)
@@ -202,10 +232,10 @@ def _split(data: bytes) -> Iterator[bytes]:
         offset += (length + 3) & ~3
 
 
-def _numbered(message: bytes, sequence: int) -> bytes:
+def _numbered(message: bytes, sequence: int, more_flags: int = 0) -> bytes:
     length, kind, flags, _, _ = _HEADER.unpack_from(message)
-    padded = message + bytes(-len(message) % 4)
-    return _HEADER.pack(length, kind, flags, sequence, 0) + padded[_HEADER.size :]
+    padding = bytes(-len(message) % 4)
+    return _HEADER.pack(length, kind, flags | more_flags, sequence, 0) + message[_HEADER.size :] + padding
 
 
 def _encode(request: Any, kind: int, flags: int) -> bytes:
@@ -221,11 +251,11 @@ def _parse(parse_as: Callable[[bytes], Any], message: bytes) -> Any:
     return parsed
 
 
-def _refusal(code: int, flags: int, message: bytes, request: bytes) -> ShapingError:
+def _refusal(code: int, flags: int, message: bytes, request: bytes, about: str | None) -> ShapingError:
     reason = os.strerror(code)
     said = _extended_reason(flags, message)
-    kind = _HEADER.unpack_from(request)[1]
-    return ShapingError(f"the core's kernel refused a change (netlink type {kind}): {said or reason}")
+    what = about or f"a change (netlink type {_HEADER.unpack_from(request)[1]})"
+    return ShapingError(f"the core's kernel refused {what}: {said or reason}")
 
 
 def _extended_reason(flags: int, message: bytes) -> str | None:

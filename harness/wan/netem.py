@@ -1,184 +1,234 @@
-"""netem's netlink options, complete enough to set and read everything that a plan uses.
+"""netem's options as bytes, every one of them (linux/pkt_sched.h), and back.
 
 pyroute2's own netem plugin leaves out every attribute whose value is zero (so that old values stay), cannot set a rate,
-and knows nothing above attribute 6. This one replaces it in pyroute2's table of qdisc plugins.
+and knows nothing above attribute 6. ``register`` replaces it in pyroute2's table of qdisc plugins by this codec; the
+qdisc tree puts the same bytes into messages of its own.
+
+What the kernel keeps when an attribute is left out, and what is done about it:
+
+- everything but the loss model and the seed: it is always sent, zeros too;
+- the tables of the delay and of the slots, which no change takes away and no dump shows. A link whose delay is uniform
+  again gets a uniform table, a link with slots always gets a table. Which table the delay has stands in the correlation
+  of a reordering that does not happen (gap 0), which is sent together with a table only, and so stays as long as that
+  table does; with reordering the table is always sent, and named in the overhead of cells that are not used.
+- ``doubled`` stands in the probability of that reordering.
+
+``cell_overhead`` without ``cell_size`` has no effect, nor has a reordering without a gap: netem_enqueue and
+packet_time_ns in net/sched/sch_netem.c.
 """
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterator
+from functools import lru_cache
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
-from pyroute2.netlink import NLA_F_NESTED, nla
+from pyroute2.netlink import nla_base_string
 from pyroute2.netlink.rtnl import TC_H_ROOT
 from pyroute2.netlink.rtnl.tcmsg import plugins
 
-from harness.plan.shaping import U32_MAX, GilbertElliottSettings, NetemSettings
+from harness.plan.qdisc_settings import (
+    U32_MAX,
+    FourStateSettings,
+    GilbertElliottSettings,
+    NetemSettings,
+    SlotSettings,
+)
 
+CORR, DELAY_DIST, REORDER, CORRUPT, LOSS, RATE, ECN, RATE64 = range(1, 9)
+LATENCY64, JITTER64, SLOT, SLOT_DIST, PRNG_SEED = range(10, 15)
+_LOSS_GI, _LOSS_GE = 1, 2
+_NESTED = 0x8000
+_TYPE_MASK = 0x3FFF
 _NS_PER_TICK = 64
+_INT_MAX = 2**31 - 1
+
+_QOPT = struct.Struct("=IIIIII")
+_ATTRIBUTE = struct.Struct("=HH")
+_U32 = struct.Struct("=I")
+_U64 = struct.Struct("=Q")
+_S64 = struct.Struct("=q")
+_PAIR = struct.Struct("=II")
+_TRIPLE = struct.Struct("=III")
+_RATE_SPEC = struct.Struct("=IiIi")
+_GE = struct.Struct("=IIII")
+_GI = struct.Struct("=IIIII")
+_SLOT = struct.Struct("=qqiiqq")
 
 
-class NetemOptions(nla):  # type: ignore[misc]
-    """``struct tc_netem_qopt`` and the attributes after it (linux/pkt_sched.h)."""
+class Tables(NamedTuple):
+    """The tables to send with a change: 16-bit integers, at most 16,384; None: leave what is there."""
 
-    fields = (
-        ("latency", "I"),
-        ("limit", "I"),
-        ("loss", "I"),
-        ("gap", "I"),
-        ("duplicate", "I"),
-        ("jitter", "I"),
-    )
-    nla_map = (
-        ("TCA_NETEM_UNSPEC", "none"),
-        ("TCA_NETEM_CORR", "correlation"),
-        ("TCA_NETEM_DELAY_DIST", "cdata"),
-        ("TCA_NETEM_REORDER", "chance"),
-        ("TCA_NETEM_CORRUPT", "chance"),
-        ("TCA_NETEM_LOSS", "loss_model"),
-        ("TCA_NETEM_RATE", "rate"),
-        ("TCA_NETEM_ECN", "uint32"),
-        ("TCA_NETEM_RATE64", "uint64"),
-        ("TCA_NETEM_PAD", "none"),
-        ("TCA_NETEM_LATENCY64", "int64"),
-        ("TCA_NETEM_JITTER64", "int64"),
-        ("TCA_NETEM_SLOT", "slot"),
-        ("TCA_NETEM_SLOT_DIST", "cdata"),
-        ("TCA_NETEM_PRNG_SEED", "uint64"),
-    )
-
-    class correlation(nla):  # type: ignore[misc]
-        fields = (("delay", "I"), ("loss", "I"), ("duplicate", "I"))
-
-    class chance(nla):  # type: ignore[misc]
-        fields = (("probability", "I"), ("correlation", "I"))
-
-    class loss_model(nla):  # type: ignore[misc]
-        nla_flags = NLA_F_NESTED
-        nla_map = (
-            ("NETEM_LOSS_UNSPEC", "none"),
-            ("NETEM_LOSS_GI", "four_state"),
-            ("NETEM_LOSS_GE", "gilbert_elliott"),
-        )
-
-        class four_state(nla):  # type: ignore[misc]
-            fields = (("p13", "I"), ("p31", "I"), ("p32", "I"), ("p14", "I"), ("p23", "I"))
-
-        class gilbert_elliott(nla):  # type: ignore[misc]
-            fields = (("p", "I"), ("r", "I"), ("h", "I"), ("k1", "I"))
-
-    class rate(nla):  # type: ignore[misc]
-        fields = (("rate", "I"), ("packet_overhead", "i"), ("cell_size", "I"), ("cell_overhead", "i"))
-
-    class slot(nla):  # type: ignore[misc]
-        fields = (
-            ("min_delay", "q"),
-            ("max_delay", "q"),
-            ("max_packets", "i"),
-            ("max_bytes", "i"),
-            ("dist_delay", "q"),
-            ("dist_jitter", "q"),
-        )
+    delay: bytes | None = None
+    slot: bytes | None = None
 
 
-def encode(settings: NetemSettings, seed: int | None = None) -> dict[str, Any]:
-    """The options as pyroute2 takes them, every attribute explicit.
+NO_TABLES = Tables()
 
-    A loss model is cleared by leaving it out (the kernel then goes back to independent loss); all else needs its zero.
-    ``seed`` is for the kernel's packet lottery; linux before 6.6 ignores it silently.
+
+def encode(settings: NetemSettings, seed: int | None = None, tables: Tables = NO_TABLES) -> bytes:
+    """The payload of TCA_OPTIONS. ``seed`` is for the packet lottery; linux before 6.6 ignores it silently.
+
+    ``distribution`` and ``doubled`` are noted in the kernel together with ``tables.delay`` only.
     """
-    attributes: list[tuple[str, Any]] = [
-        ("TCA_NETEM_LATENCY64", settings.latency_ns),
-        ("TCA_NETEM_JITTER64", settings.jitter_ns),
-        ("TCA_NETEM_CORR", {"delay": 0, "loss": 0, "duplicate": 0}),
-        ("TCA_NETEM_REORDER", {"probability": 0, "correlation": 0}),
-        ("TCA_NETEM_CORRUPT", {"probability": 0, "correlation": 0}),
-    ]
-    if settings.gilbert_elliott is not None:
-        model = settings.gilbert_elliott.model_dump()
-        attributes.append(("TCA_NETEM_LOSS", {"attrs": [("NETEM_LOSS_GE", model)]}))
-    if settings.rate > U32_MAX:
-        attributes.append(("TCA_NETEM_RATE64", settings.rate))
-    rate = {
-        "rate": min(settings.rate, U32_MAX),
-        "packet_overhead": settings.overhead,
-        "cell_size": 0,
-        "cell_overhead": 0,
-    }
-    attributes += [("TCA_NETEM_RATE", rate), ("TCA_NETEM_ECN", 0)]
+    parts = [_fixed(settings)]
+    if settings.gap:
+        parts.append(attribute(REORDER, _PAIR.pack(settings.reorder, settings.reorder_correlation)))
+    elif tables.delay is not None:
+        parts.append(attribute(REORDER, _PAIR.pack(settings.doubled, settings.distribution)))
+    if tables.delay is not None:
+        parts.append(attribute(DELAY_DIST, tables.delay))
+    if tables.slot is not None:
+        parts.append(attribute(SLOT_DIST, tables.slot))
     if seed is not None:
-        attributes.append(("TCA_NETEM_PRNG_SEED", seed))
-    return {
-        "latency": _ticks(settings.latency_ns),
-        "limit": settings.limit,
-        "loss": settings.loss,
-        "gap": 0,
-        "duplicate": 0,
-        "jitter": _ticks(settings.jitter_ns),
-        "attrs": attributes,
-    }
+        parts.append(attribute(PRNG_SEED, _U64.pack(seed)))
+    return b"".join(parts)
 
 
-def decode(options: Any) -> NetemSettings:
-    """The settings in a kernel's dump. Raises ValueError when it does something that no plan asks for."""
-    rate = options.get_attr("TCA_NETEM_RATE") or {"rate": 0, "packet_overhead": 0}
-    model = options.get_attr("TCA_NETEM_LOSS")
-    burst = model.get_attr("NETEM_LOSS_GE") if model is not None else None
-    settings = NetemSettings(
-        limit=options["limit"],
-        latency_ns=_time(options, "TCA_NETEM_LATENCY64", "latency"),
-        jitter_ns=_time(options, "TCA_NETEM_JITTER64", "jitter"),
-        loss=options["loss"],
-        gilbert_elliott=None
-        if burst is None
-        else GilbertElliottSettings(p=burst["p"], r=burst["r"], h=burst["h"], k1=burst["k1"]),
-        rate=options.get_attr("TCA_NETEM_RATE64") or rate["rate"],
-        overhead=rate["packet_overhead"],
-    )
-    strange = [name for name, value in _unplanned(options) if value]
-    if strange:
-        raise ValueError(f"netem also does {', '.join(strange)}, which no plan asks for")
-    return settings
-
-
-def seed_of(options: Any) -> int | None:
-    """The seed in a kernel's dump; None when that kernel keeps none."""
-    seed = options.get_attr("TCA_NETEM_PRNG_SEED")
-    return None if seed is None else int(seed)
-
-
-def _unplanned(options: Any) -> list[tuple[str, bool]]:
-    correlation = options.get_attr("TCA_NETEM_CORR") or {}
-    reorder = options.get_attr("TCA_NETEM_REORDER") or {}
-    corrupt = options.get_attr("TCA_NETEM_CORRUPT") or {}
-    model = options.get_attr("TCA_NETEM_LOSS")
-    return [
-        ("duplication", bool(options["duplicate"])),
-        ("a gap", bool(options["gap"])),
-        ("correlation", any(correlation.get(key) for key in ("delay", "loss", "duplicate"))),
-        ("reordering", bool(reorder.get("probability"))),
-        ("corruption", bool(corrupt.get("probability"))),
-        ("ECN marking", bool(options.get_attr("TCA_NETEM_ECN"))),
-        ("slots", options.get_attr("TCA_NETEM_SLOT") is not None),
-        ("4-state loss", model is not None and model.get_attr("NETEM_LOSS_GI") is not None),
+@lru_cache(maxsize=4096)
+def _fixed(settings: NetemSettings) -> bytes:
+    """All but what names or is a table, and the seed."""
+    parts = [
+        _QOPT.pack(
+            _ticks(settings.latency_ns),
+            settings.limit,
+            settings.loss,
+            settings.gap,
+            settings.duplicate,
+            _ticks(settings.jitter_ns),
+        ),
+        attribute(LATENCY64, _S64.pack(settings.latency_ns)),
+        attribute(JITTER64, _S64.pack(settings.jitter_ns)),
+        attribute(
+            CORR, _TRIPLE.pack(settings.delay_correlation, settings.loss_correlation, settings.duplicate_correlation)
+        ),
+        attribute(CORRUPT, _PAIR.pack(settings.corrupt, settings.corrupt_correlation)),
     ]
+    if settings.four_state is not None:
+        parts.append(nested(LOSS, attribute(_LOSS_GI, _GI.pack(*settings.four_state))))
+    elif settings.gilbert_elliott is not None:
+        parts.append(nested(LOSS, attribute(_LOSS_GE, _GE.pack(*settings.gilbert_elliott))))
+    if settings.rate > U32_MAX:
+        parts.append(attribute(RATE64, _U64.pack(settings.rate)))
+    parts += [
+        attribute(
+            RATE,
+            _RATE_SPEC.pack(
+                min(settings.rate, U32_MAX), settings.overhead, settings.cell_size, _signed(_spare_overhead(settings))
+            ),
+        ),
+        attribute(ECN, _U32.pack(settings.ecn)),
+        attribute(SLOT, _SLOT.pack(*(settings.slot or SlotSettings()))),
+    ]
+    return b"".join(parts)
 
 
-def _time(options: Any, wide: str, ticks: str) -> int:
-    value = options.get_attr(wide)
-    return int(value) if value is not None else int(options[ticks]) * _NS_PER_TICK
+def _spare_overhead(settings: NetemSettings) -> int:
+    if settings.cell_size or not settings.gap:
+        return settings.cell_overhead
+    return settings.distribution
+
+
+def decode(options: bytes) -> tuple[NetemSettings, int | None]:
+    """The settings in a kernel's dump, and the seed (None: that kernel keeps none)."""
+    # The seed is the last attribute, and differs between qdiscs that are alike in all else.
+    if options[-12:-8] == _SEED_HEADER:
+        return _decoded(options[:-12]), _U64.unpack(options[-8:])[0]
+    return _decoded(options), None
+
+
+_SEED_HEADER = _ATTRIBUTE.pack(12, PRNG_SEED)
+
+
+@lru_cache(maxsize=4096)
+def _decoded(options: bytes) -> NetemSettings:
+    latency, limit, loss, gap, duplicate, jitter = _QOPT.unpack_from(options)
+    found = dict(attributes(options, _QOPT.size))
+    correlations = _TRIPLE.unpack(found[CORR]) if CORR in found else (0, 0, 0)
+    corrupt = _PAIR.unpack(found[CORRUPT]) if CORRUPT in found else (0, 0)
+    reorder = _PAIR.unpack(found[REORDER]) if REORDER in found else (0, 0)
+    rate, overhead, cell_size, cell_overhead = _RATE_SPEC.unpack(found[RATE]) if RATE in found else (0, 0, 0, 0)
+    if RATE64 in found:
+        rate = _U64.unpack(found[RATE64])[0]
+    models = dict(attributes(found.get(LOSS, b""), 0))
+    jitter_ns = _S64.unpack(found[JITTER64])[0] if JITTER64 in found else jitter * _NS_PER_TICK
+    named = reorder[1] if not gap else cell_overhead & U32_MAX
+    return NetemSettings(
+        limit=limit,
+        latency_ns=_S64.unpack(found[LATENCY64])[0] if LATENCY64 in found else latency * _NS_PER_TICK,
+        jitter_ns=jitter_ns,
+        delay_correlation=correlations[0],
+        distribution=named,
+        loss=loss,
+        loss_correlation=correlations[1],
+        gilbert_elliott=GilbertElliottSettings(*_GE.unpack(models[_LOSS_GE])) if _LOSS_GE in models else None,
+        four_state=FourStateSettings(*_GI.unpack(models[_LOSS_GI])) if _LOSS_GI in models else None,
+        ecn=bool(_U32.unpack(found[ECN])[0]) if ECN in found else False,
+        duplicate=duplicate,
+        duplicate_correlation=correlations[2],
+        corrupt=corrupt[0],
+        corrupt_correlation=corrupt[1],
+        reorder=reorder[0] if gap else 0,
+        reorder_correlation=reorder[1] if gap else 0,
+        gap=gap,
+        rate=rate,
+        overhead=overhead,
+        cell_size=cell_size,
+        cell_overhead=cell_overhead if cell_size or not gap else 0,
+        slot=_slot(found.get(SLOT)),
+        doubled=not gap and bool(reorder[0]),
+    )
+
+
+def _slot(data: bytes | None) -> SlotSettings | None:
+    if data is None:
+        return None
+    slot = SlotSettings(*_SLOT.unpack(data))
+    return slot if slot != SlotSettings() else None
+
+
+def attributes(data: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
+    """Type and payload of each netlink attribute from ``offset`` on."""
+    while offset + _ATTRIBUTE.size <= len(data):
+        length, kind = _ATTRIBUTE.unpack_from(data, offset)
+        if length < _ATTRIBUTE.size:
+            return
+        yield kind & _TYPE_MASK, data[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+
+
+def attribute(kind: int, payload: bytes) -> bytes:
+    """One netlink attribute, padded."""
+    return _ATTRIBUTE.pack(4 + len(payload), kind) + payload + bytes(-len(payload) % 4)
+
+
+def nested(kind: int, payload: bytes) -> bytes:
+    """An attribute that holds attributes."""
+    return attribute(kind | _NESTED, payload)
 
 
 def _ticks(nanoseconds: int) -> int:
     return min(nanoseconds // _NS_PER_TICK, U32_MAX)
 
 
-def _parameters(request: dict[str, Any]) -> dict[str, Any]:
-    return encode(request["settings"], request.get("seed"))
+def _signed(value: int) -> int:
+    return value - (1 << 32) if value > _INT_MAX else value
+
+
+class NetemOptions(nla_base_string):  # type: ignore[misc]
+    """TCA_OPTIONS of netem in pyroute2's messages: the bytes that ``encode`` gives and ``decode`` takes."""
+
+    __slots__ = ()
+
+
+def _parameters(request: dict[str, Any]) -> bytes:
+    return encode(request["settings"], request.get("seed"), request.get("tables", NO_TABLES))
 
 
 def _fix_request(request: dict[str, Any]) -> None:
-    for key in ("settings", "seed"):
+    for key in ("settings", "seed", "tables"):
         request.pop(key, None)
 
 

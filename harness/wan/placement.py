@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from harness.errors import CoreError, LabError, LonghaulError, PrivilegeError
 from harness.model.resource import Recorder
-from harness.plan.shaping import ROOT_HANDLE, NetemSettings
+from harness.plan.qdisc_settings import NetemSettings
+from harness.plan.shaping import ROOT_HANDLE
 from harness.wan.image import find_image
 from harness.wan.kernel import Kernel
 from harness.wan.local_transport import LocalTransport, enter_new_netns
@@ -22,6 +23,7 @@ from harness.wan.machine import known_kvm
 from harness.wan.namespace_core import open_namespace_core, place_namespace_core
 from harness.wan.port import WanCore
 from harness.wan.qemu_command import QEMU
+from harness.wan.tc_messages import sort_by_interface
 from harness.wan.vm_core import end_warm_cores, open_vm_core, place_vm_core
 
 __all__ = ["HostReport", "end_warm_cores", "host_report", "open_core", "place_core"]
@@ -38,7 +40,7 @@ class HostReport:
     namespaces: str
     veth: str
     htb: str
-    u32: str
+    flow: str
     netem: str
     tun: str
     qemu: str
@@ -48,7 +50,7 @@ class HostReport:
     @property
     def netns_core(self) -> str:
         """Why the core cannot run in a namespace; empty when it can."""
-        lacks = [name for name in ("namespaces", "veth", "htb", "u32", "netem") if getattr(self, name)]
+        lacks = [name for name in ("namespaces", "veth", "htb", "flow", "netem") if getattr(self, name)]
         return f"this host's kernel lacks {', '.join(lacks)}" if lacks else ""
 
     @property
@@ -107,7 +109,7 @@ def host_report() -> HostReport:
 
 
 def _try_kernel() -> dict[str, str]:
-    result = dict.fromkeys(("namespaces", "veth", "htb", "u32", "netem"), "not tried")
+    result = dict.fromkeys(("namespaces", "veth", "htb", "flow", "netem"), "not tried")
 
     def in_namespace() -> None:
         try:
@@ -131,17 +133,11 @@ def _try_features(kernel: Kernel) -> dict[str, str]:
     veth = _tried(kernel, lambda batch: batch.link("add", ifname="try0", kind="veth", peer="try1"))
     links = kernel.links()
     one, other = (links.get(name, links["lo"])["index"] for name in ("try0", "try1"))
-    key, target = "0x0/0x0+12", ROOT_HANDLE + 1
     settings = NetemSettings(limit=10, latency_ns=1)
     return {
         "veth": veth,
         "htb": _tried(kernel, lambda batch: batch.tc("add", "htb", one, handle=ROOT_HANDLE, default=1)),
-        "u32": _tried(
-            kernel,
-            lambda batch: batch.tc(
-                "add-filter", "u32", one, parent=ROOT_HANDLE, prio=1, protocol=0x0800, target=target, keys=[key]
-            ),
-        ),
+        "flow": _tried(kernel, lambda _: kernel.transact([sort_by_interface(one, ROOT_HANDLE, 1, 1, ROOT_HANDLE)])),
         "netem": _tried(kernel, lambda batch: batch.tc("add", "netem", other, handle=ROOT_HANDLE, settings=settings)),
     }
 

@@ -17,9 +17,17 @@ class WanCore(Protocol):
     kernel_release: str
     detail: str
 
-    def attach(self, plan: LabPlan, netns_of_site: Mapping[str, str]) -> None:
+    def attach(
+        self,
+        plan: LabPlan,
+        netns_of_site: Mapping[str, str],
+        initial: Mapping[tuple[str, str], Impairment] | None = None,
+    ) -> None:
         """Wire every site: afterwards each named namespace has ``wan0``, configured as in ``plan`` (address, MTU, MAC,
-        route to the WAN range, static neighbour, offloads off), and the core routes between all sites. Read back."""
+        route to the WAN range, static neighbour, offloads off), and the core routes between all sites. Read back.
+
+        Each link (source, destination) is from its first packet on what ``initial`` says; blocked where that says
+        nothing."""
 
     def shape(self, changes: Sequence[tuple[str, str, Impairment]]) -> None:
         """Set each directed link (source, destination) to exactly this impairment, in one batch, then read every

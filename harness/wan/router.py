@@ -83,19 +83,32 @@ class RouterCore:
             self._tree = QdiscTree(kernel, self._plan, self._port, seed)
             self._take_off(self._tree, state["core_delay_us"])
 
-    def attach(self, plan: LabPlan, netns_of_site: Mapping[str, str]) -> None:
-        """See WanCore. Every link starts blocked until it is shaped."""
+    def attach(
+        self,
+        plan: LabPlan,
+        netns_of_site: Mapping[str, str],
+        initial: Mapping[tuple[str, str], Impairment] | None = None,
+    ) -> None:
+        """See WanCore. A link that ``initial`` does not name starts blocked until it is shaped."""
         self._plan = plan
         self._ipv6 = self._prepare_kernel(plan)
         self._netns = {site.index: netns_of_site[site.site] for site in plan.sites}
         self._cabling.connect(self._netns)
+        names = self._kernel.links()
+        self._port = {site.index: names[port_name(site.index)]["index"] for site in plan.sites}
+        tree = self._tree = QdiscTree(self._kernel, plan, self._port, self._seed)
+        # Before the first packet can come in.
+        tree.prepare()
         self._configure_core(plan)
         for site in plan.sites:
             _configure_site(site, self._netns[site.index], plan.topology.mtu, self._ipv6)
-        self._tree = QdiscTree(self._kernel, plan, self._port, self._seed)
-        self._tree.build()
+        shapes = {(link.source, link.destination): BLOCKED for link in plan.topology.links} | dict(initial or {})
         if len(plan.sites) > 1:
-            self._take_off(self._tree, self._calibrate(plan, self._tree))
+            one, other = plan.sites[:2]
+            first = [(one.site, other.site), (other.site, one.site)]
+            self._take_off(tree, self._calibrate(first, tree))
+            tree.change([(*key, shapes.pop(key)) for key in first])
+        tree.open([(*key, impairment) for key, impairment in shapes.items()])
 
     def shape(self, changes: Sequence[tuple[str, str, Impairment]]) -> None:
         """See WanCore."""
@@ -127,6 +140,8 @@ class RouterCore:
         try:
             if self._plan is not None:
                 self._forget_small_links(self._plan)
+            if self._tree is not None:
+                self._tree.clear()
             self._cabling.release(self._netns, self._kernel, list(self._port.values()))
         finally:
             self._plan = self._tree = None
@@ -137,15 +152,13 @@ class RouterCore:
         """See WanCore."""
         self._kernel.close()
 
-    def _calibrate(self, plan: LabPlan, tree: QdiscTree) -> int:
-        """What this core adds to a known delay, in microseconds; the two links that it uses are blocked again."""
-        one, other = plan.sites[:2]
-        links = [(one.site, other.site), (other.site, one.site)]
-        tree.change([(source, destination, CALIBRATION) for source, destination in links])
+    def _calibrate(self, links: Sequence[tuple[str, str]], tree: QdiscTree) -> int:
+        """What this core adds to a known delay, in microseconds; ``links`` are both ways between two sites."""
+        tree.open([(source, destination, CALIBRATION) for source, destination in links])
+        one, other = (self._attached_plan().site(site) for site in links[0])
         measured = one_way_delay_us(
             (self._netns[one.index], str(one.wan_address)), (self._netns[other.index], str(other.wan_address))
         )
-        tree.change([(source, destination, BLOCKED) for source, destination in links])
         return max(0, min(MAX_CORE_DELAY_US, round(measured - CALIBRATION.delay_us)))
 
     def _take_off(self, tree: QdiscTree, core_delay_us: int) -> None:
@@ -158,6 +171,11 @@ class RouterCore:
         if self._tree is None:
             raise ShapingError("the WAN core has no lab attached")
         return self._tree
+
+    def _attached_plan(self) -> LabPlan:
+        if self._plan is None:
+            raise ShapingError("the WAN core has no lab attached")
+        return self._plan
 
     def _prepare_kernel(self, plan: LabPlan) -> bool:
         """Let the core forward, and no site speak for another; whether it does IPv6 too."""
@@ -177,8 +195,6 @@ class RouterCore:
 
     def _configure_core(self, plan: LabPlan) -> None:
         mtu = plan.topology.mtu
-        links = self._kernel.links()
-        self._port = {site.index: links[port_name(site.index)]["index"] for site in plan.sites}
         with self._kernel.batch() as batch:
             for site in plan.sites:
                 _quiet_link(batch, self._port[site.index], site.gateway_mac, mtu, self._ipv6)

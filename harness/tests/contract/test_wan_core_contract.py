@@ -29,7 +29,8 @@ from harness.plan.addressing import LabPlan, plan_lab
 from harness.plan.certificate import certify
 from harness.plan.prober_protocol import Observation, observations, prober_plan
 from harness.plan.probing import Session, plan_sessions
-from harness.plan.shaping import GilbertElliottSettings, NetemSettings, realised
+from harness.plan.qdisc_settings import GilbertElliottSettings, NetemSettings
+from harness.plan.shaping import realised
 from harness.wan import machine as machine_module
 from harness.wan import vm_core
 from harness.wan.kernel import Kernel
@@ -37,6 +38,7 @@ from harness.wan.local_transport import in_netns
 from harness.wan.native_program import compiled
 from harness.wan.placement import end_warm_cores, host_report, open_core, place_core
 from harness.wan.port import WanCore
+from harness.wan.tc_messages import get_qdisc, read_qdisc
 
 pytestmark = [pytest.mark.root, pytest.mark.vm]
 
@@ -497,13 +499,11 @@ def add_qdisc(index: int, options: bytes) -> bytes:
     return struct.pack("=IHHII", 16 + len(body), 36, 0x605, 0, 0) + body
 
 
-def held_options(kernel: Kernel, index: int) -> dict[str, object]:
-    """What the kernel holds, field by field, but for the seed that it drew itself."""
-    (qdisc,) = kernel.qdiscs_by_handle([(index, 0x10000)])
-    options = qdisc.get_attr("TCA_OPTIONS")
-    fields = {name: options[name] for name, _ in options.fields}
-    attributes = {name: repr(value) for name, value in options["attrs"] if name != "TCA_NETEM_PRNG_SEED"}
-    return {**fields, **attributes}
+def held_options(kernel: Kernel, index: int) -> bytes:
+    """What the kernel holds, but for the seed that it drew itself."""
+    (answer,) = kernel.transact([get_qdisc(index, 0x10000)])
+    options = read_qdisc(answer).options
+    return options[:-12] if options[-12:-8] == struct.pack("=HH", 12, 14) else options
 
 
 def test_two_cores_at_once_and_a_warm_one_serves_again(
