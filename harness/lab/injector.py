@@ -30,10 +30,11 @@ class Injector:
         timeline: Sequence[TimelineEvent] | None = None,
         software: Software | None = None,
         on_fault: FaultListener | None = None,
+        origin: str = ORIGIN,
     ) -> None:
         self._lab = lab
         self._timeline = lab.topology.timeline if timeline is None else tuple(timeline)
-        self._desk = FaultDesk(lab, origin=self.ORIGIN, software=software, on_fault=on_fault)
+        self._desk = FaultDesk(lab, origin=origin, software=software, on_fault=on_fault)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._error: LonghaulError | None = None

@@ -8,10 +8,12 @@ from datetime import timedelta
 from robot.api import logger
 from robot.api.deco import library
 
+from harness.config.timeline_events import event_of_keys
 from harness.errors import FidelityError, InputError
 from harness.model.impairment import GilbertElliottLoss, Impairment, IndependentLoss
+from harness.model.timeline import Partition
 from harness.model.units import parse_rate, parse_share
-from harness.robotlib.context import SITE_CONVERTER, SiteName, context, seconds, suite_keyword
+from harness.robotlib.context import SITE_CONVERTER, SiteName, context, converted_site, seconds, suite_keyword
 
 
 @library(scope="GLOBAL", auto_keywords=False, converters=SITE_CONVERTER)
@@ -91,6 +93,48 @@ class WanLibrary:
         context.session.wan.finish_outages()
 
     @suite_keyword
+    def partition_sites(self, *groups: str) -> str:
+        """Parts groups of sites from each other, each with its sites joined by commas; a site in none keeps its links.
+        Returns the fault for ``Undo Fault``."""
+        return context.session.faults.begin(Partition(groups=_groups(groups)))
+
+    @suite_keyword
+    def one_way_partition(self, *groups: str) -> str:
+        """The same, but only packets from an earlier group to a later one are lost."""
+        return context.session.faults.begin(Partition(groups=_groups(groups), one_way=True))
+
+    @suite_keyword
+    def change_link(self, source: SiteName, destination: SiteName, **keys: str) -> str:
+        """Lays other settings over both directions of a link, as in a topology file: ``loss=5%    rate=1 Mbit/s``."""
+        return context.session.faults.begin_keys(do="change", between=[str(source), str(destination)], **keys)
+
+    @suite_keyword
+    def ramp_link(self, source: SiteName, destination: SiteName, over: str, **keys: str) -> None:
+        """Moves both directions of a link to these settings in a straight line, while the test goes on."""
+        ends = [str(source), str(destination)]
+        event = event_of_keys({"do": "ramp", "between": ends, "over": over, **keys}, context.session.topology)
+        context.session.wan.schedule(event)
+
+    @suite_keyword
+    def flap_link(self, source: SiteName, destination: SiteName, down: str, up: str, flaps: int) -> None:
+        """Takes both directions of a link down and up again, so often, while the test goes on."""
+        ends = [str(source), str(destination)]
+        keys = {"do": "flap", "between": ends, "down": down, "up": up, "flaps": flaps}
+        context.session.wan.schedule(event_of_keys(keys, context.session.topology))
+
+    @suite_keyword
+    def flap_site(self, site: SiteName, down: str, up: str, flaps: int) -> None:
+        """Takes all links of a site down and up again, so often, while the test goes on."""
+        keys = {"do": "flap", "site": str(site), "down": down, "up": up, "flaps": flaps}
+        context.session.wan.schedule(event_of_keys(keys, context.session.topology))
+
+    @suite_keyword
+    def play_trace(self, trace: str, subscriber: SiteName, other: SiteName) -> str:
+        """Lets a link follow a trace, again and again, up from the subscriber. Returns the fault for ``Undo Fault``."""
+        ends = [str(subscriber), str(other)]
+        return context.session.faults.begin_keys(do="play", between=ends, trace=trace)
+
+    @suite_keyword
     def outage_should_have_hit_the_transfer(self, site: SiteName) -> None:
         """Makes the test INVALID when the core dropped nothing on the links from the site while it was cut off."""
         dropped = context.session.wan.dropped_in_outage(site)
@@ -114,6 +158,10 @@ class WanLibrary:
 
     def _edit(self, reason: str, edit: Callable[[Impairment], dict[str, object]]) -> None:
         context.session.wan.edit_all(lambda link: link.model_copy(update=edit(link)), reason)
+
+
+def _groups(written: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(converted_site(site.strip()) for site in group.split(",")) for group in written)
 
 
 def _parsed(parse: Callable[[str], float], text: str) -> float:

@@ -76,7 +76,7 @@ class RunFaults:
             if on_fault is not None:
                 on_fault(action, fault, planned_s, actual_s)
 
-        injector = Injector(self._lab, timeline=events, software=self, on_fault=note)
+        injector = Injector(self._lab, timeline=events, software=self, on_fault=note, origin=ORIGIN)
         injector.start()
         return injector
 
