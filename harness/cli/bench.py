@@ -60,6 +60,7 @@ def core(
 
     from harness.lab.signals import termination_as_interrupt
     from harness.report.core_report import core_tables, write_core_report
+    from harness.run.capacity import remember
     from harness.run.core_benchmark import QUICK, Effort, placements, run_benchmark
 
     effort = QUICK if quick else Effort()
@@ -73,6 +74,7 @@ def core(
                 errors.print(step, highlight=False)
 
         result = run_benchmark(chosen, _with_sites(effort, sites), tell)
+    remember(result)
     page = write_core_report(result, output)
     if as_json:
         print(result.model_dump_json(indent=2))
