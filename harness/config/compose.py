@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
+from harness.config.cross_traffic_keys import cross_traffic_problems
 from harness.config.link_keys import IMPAIRMENT_KEYS, LinkKeys, bytes_in, to_impairment
 from harness.config.problems import Problem
 from harness.config.profile_document import ProfileDocument
@@ -59,7 +60,7 @@ def compose(
     traces: Mapping[str, FoundTrace] = MappingProxyType({}),
 ) -> tuple[Topology | None, list[Problem]]:
     """The topology, or every reason why the numbers do not fit together. References must have been checked."""
-    problems: list[Problem] = []
+    problems = list(cross_traffic_problems(document, tree))
     names = list(document.sites)
     described = {}
     for index, link in enumerate(document.links):
@@ -107,6 +108,7 @@ def compose(
         ),
         links=tuple(links),
         timeline=tuple(event_of(event) for event in document.timeline),
+        cross_traffic=tuple(stream.to_model() for stream in document.cross_traffic),
         traces=plays(document, traces),
     )
     return topology, []

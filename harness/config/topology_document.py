@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, StrictInt, Tag, model_validator
 
+from harness.config.cross_traffic_keys import MOST_STREAMS, CrossTrafficDocument
 from harness.config.fields import Delay, Document, EmptyAllowed, Name, SiteName, Text, refuse
 from harness.config.link_keys import LinkKeys
 from harness.config.site_keys import MoreNodes, NatKey
@@ -170,4 +171,7 @@ class TopologyDocument(Document):
     )
     timeline: Annotated[list[TimelineDocument], Field(max_length=1000)] = Field(
         default_factory=list, description="What happens over time; it starts when a run or a user starts it."
+    )
+    cross_traffic: Annotated[list[CrossTrafficDocument], Field(max_length=MOST_STREAMS)] = Field(
+        default_factory=list, description="Load beside the system under test, while the timeline runs."
     )

@@ -176,3 +176,38 @@ def test_quantiles_of_lateness_are_values_that_occurred() -> None:
     assert found is not None
     assert (found.p50_ms, found.p99_ms, found.max_ms) == (50.0, 99.0, 100.0)
     assert lateness_of([]) is None
+
+
+def _with_traffic(stream: str) -> Topology:
+    text = (WAN % ("", "")) + f"cross_traffic:\n  - {stream}\n"
+    return parse_topology(text.encode(), Path("wan.yaml"))
+
+
+def test_cross_traffic_is_declared_in_words() -> None:
+    (tcp,) = _with_traffic(
+        "{from: hq, to: van, pattern: tcp, flows: 4, congestion_control: bbr, at: 5 s}"
+    ).cross_traffic
+    assert (tcp.flows, tcp.congestion_control, tcp.rate_bps, tcp.start_s, tcp.duration_s) == (4, "bbr", None, 5.0, None)
+    (udp,) = _with_traffic(
+        "{from: van, to: hq, pattern: on-off, rate: 2 Mbit/s, packet: 200 B, on: 2 s, off: 500 ms, for: 1 s}"
+    ).cross_traffic
+    assert (udp.rate_bps, udp.packet_bytes, udp.on_s, udp.off_s, udp.duration_s) == (2_000_000, 200, 2.0, 0.5, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("stream", "words"),
+    [
+        ("{from: hq, to: vam, pattern: tcp}", "wan.yaml:12:20: there is no site 'vam'"),
+        ("{from: hq, to: hq, pattern: tcp}", "to itself"),
+        ("{from: hq, to: van, pattern: poisson}", "needs a rate"),
+        ("{from: hq, to: van, pattern: constant, rate: 1 Mbit/s, flows: 2}", "flows belongs to the pattern tcp"),
+        ("{from: hq, to: van, pattern: tcp, off: 1 s}", "belong to the pattern on-off"),
+        ("{from: hq, to: van, pattern: constant, rate: 1 Mbit/s, packet: 2 kB}", "64 B to the mtu, 1500 B"),
+        ("{from: hq, to: van, pattern: bursty}", "accepted: constant, poisson, on-off, tcp"),
+        ("{from: hq, to: van, pattern: tcp, congestion_control: no/such}", "'no/such' is not a name"),
+    ],
+)
+def test_a_mistake_about_cross_traffic_has_its_place(stream: str, words: str) -> None:
+    with pytest.raises(DocumentError) as caught:
+        _with_traffic(stream)
+    assert words in str(caught.value)
