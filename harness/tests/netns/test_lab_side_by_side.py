@@ -80,7 +80,7 @@ def test_link_changes_and_shows(whole_lab: Lab) -> None:
         (("exec", "mars", "--", "true"), "has no site 'mars'"),
         (("link", "east", "mars"), "no link east>mars"),
         (("link", "east", "west", "--loss", "many"), "many"),
-        (("link", "east", "west", "--buffer", "1MB"), "a buffer needs a rate"),
+        (("link", "east", "west", "--buffer", "1MB"), "buffer needs a rate"),
         (("link", "east", "west", "--restore", "--block"), "--restore stands alone"),
         (("down", "zz"), "there is no lab 'zz'"),
         (("down", "zz", "--all"), "not both"),
