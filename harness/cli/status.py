@@ -18,7 +18,8 @@ def register(app: typer.Typer) -> None:
 def status(as_json: JsonOption = False) -> int:
     """Show every lab of this host and how it is.
 
-    Its sites, its WAN, and the links that now differ from its topology.
+    Its nodes, its WAN core, the links that now differ from its topology, the
+    faults that are in force, and its cross traffic.
 
     Examples:
 
@@ -40,15 +41,21 @@ def status(as_json: JsonOption = False) -> int:
 
 
 def _tell(lab: dict[str, Any]) -> None:
+    from datetime import timedelta
+
     from rich.console import Console
     from rich.table import Table
+
+    from harness.model.units import brief_rate
 
     console = Console()
     if lab["state"] == "unfinished":
         console.print(f"[b]{lab['lab']}[/b]  [yellow]unfinished[/yellow]: {lab['reason']}")
         return
     mark = "[green]up[/green]" if lab["state"] == "up" else f"[bold red]broken[/bold red]: {lab['reason']}"
-    console.print(f"[b]{lab['lab']}[/b]  {mark}  {lab['topology']}, WAN core: {lab['placement']}, since {lab['since']}")
+    core = "ended" if lab["kernel"] is None else f"{lab['placement']}, Linux {lab['kernel']}"
+    age = timedelta(seconds=round(lab["age_s"]))
+    console.print(f"[b]{lab['lab']}[/b]  {mark} for {age}  {lab['topology']}, WAN core: {core}", highlight=False)
     table = Table(box=None, padding=(0, 2, 0, 2))
     for heading in ("node", "address", "IPv6", "management", "state"):
         table.add_column(heading, header_style="dim")
@@ -60,6 +67,13 @@ def _tell(lab: dict[str, Any]) -> None:
         console.print(
             f"  changed: {link['link']}  {link['now']}  [dim](topology: {link['topology']})[/dim]", highlight=False
         )
+    for fault in lab["faults"]:
+        told = f"{fault['do']} of {fault['subject']} for {fault['age_s']:.0f} s, by {fault['by']}"
+        console.print(f"  fault: {told}  [dim](longhaul heal undoes it)[/dim]", highlight=False)
+    for load in lab["cross_traffic"]:
+        rate = "as fast as it goes" if load["rate_bps"] is None else brief_rate(load["rate_bps"])
+        state = "runs" if load["runs"] else "does not run now"
+        console.print(f"  cross traffic: {load['link']}  {load['pattern']}, {rate}, {state}", highlight=False)
 
 
 def _address(node: dict[str, Any]) -> str:

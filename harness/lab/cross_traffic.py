@@ -24,7 +24,7 @@ PROGRAM = "native/cross_traffic.c"
 FIRST_PORT = 40420
 """Streams count up from here, so that a capture can tell them from the system under test."""
 
-_NAME_ON_NODE = "longhaul-cross-traffic"
+NAME_ON_NODE = "longhaul-cross-traffic"
 _NOT_THERE = (126, 127)
 _MOST_AT_ONCE = 16
 _READY_S = 10.0
@@ -124,7 +124,7 @@ class CrossTraffic:
         program, remote = compiled(PROGRAM), self._node(site).remote
         if remote.run([str(program)], check=False, timeout_s=_READY_S).exit_code not in _NOT_THERE:
             return str(program)
-        copy = f"{self._node(site).data_dir}/.{_NAME_ON_NODE}"
+        copy = f"{self._node(site).data_dir}/.{NAME_ON_NODE}"
         remote.put(Path(program), copy)
         remote.run(["chmod", "755", copy])
         return copy

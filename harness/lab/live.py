@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from harness.lab.core_process import core_pid
+from harness.lab.core_process import core_pid, processes_of
 from harness.lab.lab import Lab
 from harness.plan.live import LabLook
 
@@ -28,22 +28,11 @@ def look(lab: Lab) -> LabLook:
 
 
 def node_cpu_seconds(init_pids: Mapping[str, int]) -> dict[str, float]:
-    """CPU time of all living processes of each node, which are those of its process namespace."""
-    node_of = {space: node for node, pid in init_pids.items() if (space := _pid_namespace(pid)) is not None}
+    """CPU time of all living processes of each node."""
     used = dict.fromkeys(init_pids, 0.0)
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            space = _pid_namespace(int(entry.name))
-            if space in node_of:
-                used[node_of[space]] += _process_seconds(int(entry.name)) or 0.0
+    for pid, node in processes_of(init_pids).items():
+        used[node] += _process_seconds(pid) or 0.0
     return used
-
-
-def _pid_namespace(pid: int) -> str | None:
-    try:
-        return str(Path(f"/proc/{pid}/ns/pid").readlink())
-    except OSError:
-        return None
 
 
 def _process_seconds(pid: int) -> float | None:

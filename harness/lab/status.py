@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import platform
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from harness.errors import LabError
+from harness.lab.core_process import core_machine, nodes_running
+from harness.lab.cross_traffic import NAME_ON_NODE
+from harness.lab.fault_desk import JOURNAL
+from harness.lab.fault_journal import FaultJournal
 from harness.lab.links import LinkBook
 from harness.lab.state import LabPaths, LabSummary, lab_ids, read_summary, read_topology, resolve_state_root
 from harness.model.impairment_text import describe
+from harness.model.timeline import subject_of
 from harness.nodes import host_processes
 
 
@@ -30,12 +38,59 @@ def _describe(paths: LabPaths) -> dict[str, Any]:
         "reason": reason,
         "topology": summary.topology_name,
         "placement": summary.core["placement"],
+        "kernel": _core_kernel(summary),
         "since": summary.created_at,
+        "age_s": _age_s(summary),
         "up_seconds": round(summary.up_seconds, 3),
         "state_dir": str(paths.directory),
         "nodes": _nodes(paths, summary),
         "changed_links": _changed_links(paths),
+        "faults": _faults(paths),
+        "cross_traffic": _cross_traffic(paths, summary),
     }
+
+
+def _core_kernel(summary: LabSummary) -> str | None:
+    """The release of the kernel that shapes; None when the core has ended."""
+    if summary.core["placement"] != "vm":
+        return platform.release()
+    machine = core_machine(summary.core)
+    return None if machine is None else machine.kernel
+
+
+def _age_s(summary: LabSummary) -> float:
+    return round((datetime.now(UTC) - datetime.fromisoformat(summary.created_at)).total_seconds(), 1)
+
+
+def _faults(paths: LabPaths) -> list[dict[str, Any]]:
+    now_s = time.monotonic()
+    return [
+        {
+            "id": fault.id,
+            "do": fault.event.do,
+            "subject": subject_of(fault.event),
+            "by": fault.origin,
+            "age_s": round(now_s - fault.at_s, 1),
+        }
+        for fault in FaultJournal(paths.directory / JOURNAL).in_force()
+    ]
+
+
+def _cross_traffic(paths: LabPaths, summary: LabSummary) -> list[dict[str, Any]]:
+    """What the topology declares, and whether its sender runs now."""
+    streams = read_topology(paths).cross_traffic
+    if not streams:
+        return []
+    busy = nodes_running(NAME_ON_NODE, {plan.name: state.pid for plan, state in summary.nodes})
+    return [
+        {
+            "link": f"{stream.source}>{stream.destination}",
+            "pattern": stream.pattern,
+            "rate_bps": stream.rate_bps,
+            "runs": stream.source in busy,
+        }
+        for stream in streams
+    ]
 
 
 def _nodes(paths: LabPaths, summary: LabSummary) -> list[dict[str, Any]]:
