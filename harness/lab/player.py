@@ -115,7 +115,9 @@ class Player:
             self._tell(request.model_dump_json())
         if not playback.started.wait(_START_S):
             raise LabError("the process that plays traces does not answer")
-        if playback.error is not None:
+        if playback.error is not None and playback.report is None:
+            # It never began, so nobody need hear of it again.
+            del self._playbacks[number]
             raise playback.error
         return playback
 
