@@ -110,10 +110,10 @@ class Certificate(Value):
 class LinkCounters(Value):
     """The core's own counters for one directed link since it was built.
 
-    ``dropped_loss`` are packets that the loss took (or marked, where losses are marks); ``dropped_queue`` those for which
-    the bottleneck had no room, of which an active queue dropped ``dropped_active`` before it was full; ``marked`` those
-    that it marked instead. ``overlimits``: how often a rate limiter had to hold a packet back. ``backlog_packets`` are on
-    the whole link, ``backlog_bytes`` in the bottleneck's queue.
+    ``dropped_loss`` are packets that the loss took (or marked, where losses are marks); ``dropped_queue`` those for
+    which the bottleneck had no room, of which an active queue dropped ``dropped_active`` before it was full; ``marked``
+    those that it marked instead. ``bytes`` are IP bytes. ``overlimits``: how often a rate limiter had to hold a packet
+    back. ``backlog_packets`` are on the whole link, ``backlog_bytes`` in the bottleneck's queue.
     """
 
     source: str

@@ -78,16 +78,14 @@ class NetemSettings(NamedTuple):
 class TbfSettings(NamedTuple):
     """A token bucket that lets ``rate`` through. ``limit`` is not used when the qdisc in it is no plain FIFO, and kept.
 
-    ``overhead`` bytes are added to each packet, which then fills cells of ``cell_size`` with ``cell_overhead`` each.
+    ``overhead`` bytes are added to each packet; with ``atm`` it then fills cells of 53 bytes that carry 48.
     """
 
     rate: int
     burst: int
     limit: int = 0
     overhead: int = 0
-    cell_size: int = 0
-    cell_overhead: int = 0
-    largest_packet: int = 1514
+    atm: bool = False
 
 
 class CodelSettings(NamedTuple):

@@ -13,7 +13,7 @@ in by. In each class two stages follow one another: one qdisc cannot size its qu
 netem hands a packet to its child when the packet's time has come, so the bottleneck sees packets as they arrive at the
 far end of the path. A core takes some time of its own to forward a packet; that much is taken off the delay.
 Jitter keeps the order of packets: netem with any rate never lets one overtake another, so that a rate far above every
-link is set on the propagation stage. Rates count IP bytes: the Ethernet header is taken off.
+link is set on the propagation stage. Rates count IP bytes: the root takes the Ethernet header off every packet's size.
 
 An active queue cannot be netem's child in the bottleneck: netem's own queue comes first and would hold the packets. The
 token bucket holds one packet, or two milliseconds at the rate, so that late timers cost no rate; a packet that finds it
@@ -66,7 +66,9 @@ NEVER_REACHED = 2**30
 ORDER_KEEPING_RATE = 12_500_000_000
 """Bytes per second; adds 0.12 µs to a full packet."""
 MAX_CORE_DELAY_US = 999
-ETHERNET_HEADER = 14
+SIZE_CORRECTION = -14
+"""Bytes: the Ethernet header, which is on a packet here and would not be on the link."""
+ATM = Framing(cell=48, cell_overhead=5)
 DEFAULT_BUFFER_S = 0.1
 MINIMUM_BUFFER_PACKETS = 10
 ACTIVE_BUFFER_PACKETS: Mapping[str, int] = {"codel": 1_000, "fq-codel": 10_240}
@@ -245,7 +247,9 @@ def read_link(
     return impairment.model_copy(
         update={
             "rate_bps": bottleneck.rate * 8,
-            "framing": _framing(bottleneck),
+            "framing": _framing(
+                Framing(overhead=bottleneck.overhead, cell=bottleneck.cell_size, cell_overhead=bottleneck.cell_overhead)
+            ),
             "buffer_bytes": None if in_packets else packets * mtu,
             "buffer_packets": packets if in_packets else None,
         }
@@ -286,24 +290,24 @@ def _bottleneck(impairment: Impairment, mtu: int) -> Bottleneck:
     depth = buffer_packets(impairment, mtu)
     in_packets = impairment.buffer_packets is not None
     active = impairment.active_queue
+    if active is not None and (framing.overhead < 0 or (framing.cell and framing != _atm(framing.overhead))):
+        raise ValueError("an active queue's limiter knows no cells but ATM's (48 B and 5 B), and no negative overhead")
     if active is None:
         return NetemSettings(
             # One more than the buffer: netem counts the packet that is being sent.
             limit=1 + depth,
             rate=rate,
-            overhead=framing.overhead - ETHERNET_HEADER,
+            overhead=framing.overhead,
             cell_size=framing.cell,
             cell_overhead=framing.cell_overhead if framing.cell else 0,
             corrupt_correlation=_COUNTED_IN_PACKETS if in_packets else 0,
         )
     limiter = TbfSettings(
         rate=rate,
-        burst=max(framed_size(mtu, framing), int(rate * BUCKET_S)),
+        burst=max(mtu, int(rate * BUCKET_S)),
         limit=impairment.buffer_bytes or 0,
-        overhead=framing.overhead - ETHERNET_HEADER,
-        cell_size=framing.cell,
-        cell_overhead=framing.cell_overhead if framing.cell else 0,
-        largest_packet=mtu + ETHERNET_HEADER,
+        overhead=framing.overhead,
+        atm=framing.cell > 0,
     )
     queue = CodelSettings(
         kind="codel" if active.discipline == "codel" else "fq_codel",
@@ -323,11 +327,15 @@ def framed_size(ip_bytes: int, framing: Framing) -> int:
     return -(-size // framing.cell) * (framing.cell + framing.cell_overhead)
 
 
+def _atm(overhead: int) -> Framing:
+    return ATM.model_copy(update={"overhead": overhead})
+
+
 def _read_active(bottleneck: ActiveBottleneck) -> dict[str, object]:
     limiter, queue = bottleneck
     return {
         "rate_bps": limiter.rate * 8,
-        "framing": _framing(limiter),
+        "framing": _atm(limiter.overhead) if limiter.atm else _framing(Framing(overhead=limiter.overhead)),
         "buffer_bytes": limiter.limit or None,
         "buffer_packets": None if limiter.limit else queue.limit,
         "active_queue": ActiveQueue(
@@ -344,9 +352,7 @@ def _codel_time(microseconds: int) -> int:
     return -(-microseconds * 1000 // 1024) * 1024 // 1000
 
 
-def _framing(settings: NetemSettings | TbfSettings) -> Framing | None:
-    overhead = settings.overhead + ETHERNET_HEADER
-    framing = Framing(overhead=overhead, cell=settings.cell_size, cell_overhead=settings.cell_overhead)
+def _framing(framing: Framing) -> Framing | None:
     return None if framing == Framing() else framing
 
 

@@ -23,6 +23,7 @@ from harness.plan.shaping import (
     LARGEST_INTERFACE,
     ROOT_HANDLE,
     ROUTER_CLASS,
+    SIZE_CORRECTION,
     Bottleneck,
     LinkHandles,
     LinkShape,
@@ -47,7 +48,6 @@ from harness.wan.tc_messages import (
     set_qdisc,
     sort_by_interface,
     tbf_options,
-    tbf_size_table,
 )
 
 LinkKey = tuple[str, str]
@@ -116,7 +116,7 @@ class QdiscTree:
         drop = encode(_DROP_ALL)
         for port in self._port.values():
             messages += [
-                add_sorter(port, ROOT_HANDLE, DEFAULT_CLASS),
+                add_sorter(port, ROOT_HANDLE, DEFAULT_CLASS, SIZE_CORRECTION),
                 add_class(port, DEFAULT_CLASS, ROOT_HANDLE, CLASS_RATE_BYTES),
                 set_qdisc(port, _DEFAULT_DROP_HANDLE, DEFAULT_CLASS, "netem", drop),
                 add_class(port, ROUTER_CLASS, ROOT_HANDLE, CLASS_RATE_BYTES),
@@ -260,18 +260,15 @@ class QdiscTree:
         whole = read_statistics(_qdisc(found, port, handles.propagation))
         limiter = found.get((port, handles.limiter))
         queue = read_statistics(limiter or _qdisc(found, port, handles.bottleneck))
-        size, dropped_active, marked = whole.bytes, 0, 0
+        dropped_active = marked = 0
         if limiter is not None:
             active = read_statistics(_active_queue(found, port, handles, f"{source}>{destination}"))
             dropped_active, marked = max(0, active.drops - active.tail_drops), active.marks
-            settings = read_tbf(limiter)
-            # The size table changes what the stages around it count, too.
-            size = whole.bytes - (0 if settings.cell_size else whole.packets * settings.overhead)
         return LinkCounters(
             source=source,
             destination=destination,
             packets=whole.packets,
-            bytes=size,
+            bytes=whole.bytes,
             # A packet that the bottleneck drops is counted by its parent as well.
             dropped_loss=max(0, whole.drops - queue.drops),
             dropped_queue=queue.drops,
@@ -325,9 +322,8 @@ def _stage_messages(one: _Wanted, tables: Tables, *, fresh: bool) -> list[bytes]
         messages.append(set_qdisc(port, handles.bottleneck, handles.bottleneck_parent, "netem", options))
         return messages
     limiter, queue = bottleneck
-    table = tbf_size_table(limiter)
     messages += [
-        set_qdisc(port, handles.limiter, handles.bottleneck_parent, "tbf", tbf_options(limiter), table),
+        set_qdisc(port, handles.limiter, handles.bottleneck_parent, "tbf", tbf_options(limiter)),
         set_qdisc(port, handles.active_queue(queue.kind), handles.limiter + 1, queue.kind, codel_options(queue)),
     ]
     return messages

@@ -7,14 +7,13 @@ its header, whose sequence number the kernel's exchange fills in.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
 from harness.plan.qdisc_settings import U32_MAX, CodelSettings, TbfSettings
 from harness.wan.netem import attribute, attributes, nested
 
-RTM_NEWQDISC, RTM_DELQDISC, RTM_GETQDISC = 36, 37, 38
+RTM_NEWQDISC, RTM_GETQDISC = 36, 38
 RTM_NEWTCLASS = 40
 RTM_NEWTFILTER, RTM_DELTFILTER = 44, 45
 RTM_NEWLINK, RTM_DELLINK = 16, 17
@@ -27,17 +26,17 @@ _IFINFOMSG = struct.Struct("=BBHiII")
 _BODY = _HEADER.size + _TCMSG.size
 _KIND, _OPTIONS, _STATS2, _STAB = 1, 2, 7, 8
 _STATS_BASIC, _STATS_QUEUE, _STATS_APP, _STATS_PACKETS64 = 1, 3, 4, 8
-_U16, _U32, _U64 = struct.Struct("=H"), struct.Struct("=I"), struct.Struct("=Q")
+_U32, _U64 = struct.Struct("=I"), struct.Struct("=Q")
 _HTB_PARMS, _HTB_INIT = 1, 2
 _RATE_SPEC = struct.Struct("=BBHhHI")
-_LINKLAYER_ETHERNET = 1
+_LINKLAYER_ETHERNET, _LINKLAYER_ATM = 1, 2
 _NS_PER_TICK = 64
 _HTB_BURST_TICKS = 5_000
 """320 µs at the class's rate: more than a megabyte, so that HTB never holds a packet back."""
 _HTB_QUANTUM = 60_000
 _TBF_PARMS, _TBF_RATE64, _TBF_BURST = 1, 4, 6
 _TBF = struct.Struct("=12s12sIII")
-_STAB_BASE, _STAB_DATA = 1, 2
+_STAB_BASE = 1
 _SIZE_SPEC = struct.Struct("=BBhiIIII")
 _CODEL = {"target": 1, "limit": 2, "interval": 3, "ecn": 4}
 _CODEL_XSTATS = struct.Struct("=IIIIiIII")
@@ -57,14 +56,13 @@ _FIRST_QUEUE = 1000
 
 
 class Qdisc(NamedTuple):
-    """One qdisc in the kernel's dump. ``options`` and ``size_table`` are the payloads of its attributes."""
+    """One qdisc in the kernel's dump. ``options`` and ``statistics`` are the payloads of its attributes."""
 
     interface: int
     handle: int
     parent: int
     kind: str
     options: bytes
-    size_table: bytes
     statistics: bytes
 
 
@@ -81,20 +79,10 @@ class Statistics(NamedTuple):
     marks: int = 0
 
 
-def set_qdisc(interface: int, handle: int, parent: int, kind: str, options: bytes, extra: bytes = b"") -> bytes:
+def set_qdisc(interface: int, handle: int, parent: int, kind: str, options: bytes) -> bytes:
     """Make this qdisc, put it in another's place, or change it, whichever it takes."""
-    body = _kind(kind) + attribute(_OPTIONS, options) + extra
+    body = _kind(kind) + attribute(_OPTIONS, options)
     return _tc(RTM_NEWQDISC, _CREATE | _REPLACE, interface, handle, parent, 0, body)
-
-
-def change_qdisc(interface: int, handle: int, parent: int, kind: str, options: bytes) -> bytes:
-    """Change this qdisc, which is there."""
-    return _tc(RTM_NEWQDISC, 0, interface, handle, parent, 0, _kind(kind) + attribute(_OPTIONS, options))
-
-
-def delete_qdisc(interface: int, handle: int, parent: int) -> bytes:
-    """Take this qdisc away, with all in it."""
-    return _tc(RTM_DELQDISC, 0, interface, handle, parent, 0, b"")
 
 
 def get_qdisc(interface: int, handle: int) -> bytes:
@@ -102,10 +90,12 @@ def get_qdisc(interface: int, handle: int) -> bytes:
     return _tc(RTM_GETQDISC, _ECHO, interface, handle, 0, 0, b"")
 
 
-def add_sorter(interface: int, handle: int, default_class: int) -> bytes:
-    """HTB as the root of an interface; what no filter knows goes to the default class."""
+def add_sorter(interface: int, handle: int, default_class: int, size_correction: int) -> bytes:
+    """HTB as the root of an interface; what no filter knows goes to the default class. ``size_correction`` bytes are
+    added to what every qdisc of the interface takes for a packet's size (only a root can do that)."""
     init = struct.pack("=IIIII", 3, 10, default_class & 0xFFFF, 0, 0)
-    body = _kind("htb") + nested(_OPTIONS, attribute(_HTB_INIT, init))
+    sizes = nested(_STAB, attribute(_STAB_BASE, _SIZE_SPEC.pack(0, 0, 0, size_correction, 0, 0, 0, 0)))
+    body = _kind("htb") + nested(_OPTIONS, attribute(_HTB_INIT, init)) + sizes
     return _tc(RTM_NEWQDISC, _CREATE | _EXCLUSIVE, interface, handle, TC_H_ROOT, 0, body)
 
 
@@ -174,7 +164,8 @@ def delete_link(index: int) -> bytes:
 
 def tbf_options(settings: TbfSettings) -> bytes:
     """The payload of TCA_OPTIONS."""
-    spec = _RATE_SPEC.pack(0, _LINKLAYER_ETHERNET, 0, 0, 0, min(settings.rate, U32_MAX))
+    layer = _LINKLAYER_ATM if settings.atm else _LINKLAYER_ETHERNET
+    spec = _RATE_SPEC.pack(0, layer, settings.overhead, 0, 0, min(settings.rate, U32_MAX))
     buffer_ticks = min(settings.burst * 10**9 // settings.rate // _NS_PER_TICK, U32_MAX)
     options = attribute(_TBF_PARMS, _TBF.pack(spec, bytes(12), settings.limit, buffer_ticks, 0))
     if settings.rate > U32_MAX:
@@ -182,41 +173,14 @@ def tbf_options(settings: TbfSettings) -> bytes:
     return options + attribute(_TBF_BURST, _U32.pack(settings.burst))
 
 
-def tbf_size_table(settings: TbfSettings) -> bytes:
-    """The attribute that says how packets count against the rate. What the kernel keeps and does not use, the minimum
-    packet and the link layer, says the size and the overhead of cells."""
-    cells = settings.cell_size
-    table = b""
-    if cells:
-        longest = settings.largest_packet + settings.overhead
-        sizes = (-(-max(size, 1) // cells) * (cells + settings.cell_overhead) for size in range(longest + 1))
-        table = b"".join(_U16.pack(min(size, 0xFFFF)) for size in sizes)
-    spec = _SIZE_SPEC.pack(
-        0, 0, 0, settings.overhead, settings.cell_overhead, cells, settings.largest_packet, len(table) // 2
-    )
-    return nested(_STAB, attribute(_STAB_BASE, spec) + (attribute(_STAB_DATA, table) if table else b""))
-
-
 def read_tbf(qdisc: Qdisc) -> TbfSettings:
     """The settings in a dump, but for the burst, which the kernel gives back as a rounded time: it is 0."""
     found = dict(attributes(qdisc.options, 0))
     spec, _, limit, _, _ = _TBF.unpack(found[_TBF_PARMS])
-    rate = _RATE_SPEC.unpack(spec)[5]
+    _, layer, overhead, _, _, rate = _RATE_SPEC.unpack(spec)
     if _TBF_RATE64 in found:
         rate = _U64.unpack(found[_TBF_RATE64])[0]
-    base = dict(attributes(qdisc.size_table, 0)).get(_STAB_BASE)
-    overhead = cell_overhead = cell_size = largest = 0
-    if base is not None:
-        _, _, _, overhead, cell_overhead, cell_size, largest, _ = _SIZE_SPEC.unpack(base)
-    return TbfSettings(
-        rate=rate,
-        burst=0,
-        limit=limit,
-        overhead=overhead,
-        cell_size=cell_size,
-        cell_overhead=cell_overhead,
-        largest_packet=largest,
-    )
+    return TbfSettings(rate=rate, burst=0, limit=limit, overhead=overhead, atm=layer & 0xF == _LINKLAYER_ATM)
 
 
 def codel_options(settings: CodelSettings) -> bytes:
@@ -252,7 +216,7 @@ def read_codel(qdisc: Qdisc) -> CodelSettings:
 def read_qdisc(message: bytes) -> Qdisc:
     """One RTM_NEWQDISC of a dump."""
     _, _, _, interface, handle, parent, _ = _TCMSG.unpack_from(message, _HEADER.size)
-    kind, options, size_table, statistics = "", b"", b"", b""
+    kind, options, statistics = "", b"", b""
     for number, data in attributes(message, _BODY):
         if number == _OPTIONS:
             options = data
@@ -260,9 +224,7 @@ def read_qdisc(message: bytes) -> Qdisc:
             statistics = data
         elif number == _KIND:
             kind = data.rstrip(b"\0").decode()
-        elif number == _STAB:
-            size_table = data
-    return Qdisc(interface, handle, parent, kind, options, size_table, statistics)
+    return Qdisc(interface, handle, parent, kind, options, statistics)
 
 
 def read_statistics(qdisc: Qdisc) -> Statistics:
@@ -305,14 +267,3 @@ def _tc(what: int, flags: int, interface: int, handle: int, parent: int, info: i
 
 def _message(what: int, flags: int, body: bytes) -> bytes:
     return _HEADER.pack(_HEADER.size + len(body), what, _REQUEST | flags, 0, 0) + body
-
-
-def split(datagram: bytes) -> Iterator[bytes]:
-    """The messages in a datagram."""
-    offset = 0
-    while offset + _HEADER.size <= len(datagram):
-        length = _U32.unpack_from(datagram, offset)[0]
-        if length < _HEADER.size:
-            return
-        yield datagram[offset : offset + length]
-        offset += (length + 3) & ~3

@@ -222,7 +222,7 @@ def test_an_active_queue_is_in_a_limiter_that_holds_a_packet_or_two_milliseconds
     slow = shape_link(Impairment(rate_bps=1_000_000, active_queue=queue, framing=Framing(overhead=20)), 1500).bottleneck
     fast = shape_link(Impairment(rate_bps=100_000_000, active_queue=queue), 1500).bottleneck
     assert isinstance(slow, ActiveBottleneck) and isinstance(fast, ActiveBottleneck)
-    assert (slow.limiter.burst, fast.limiter.burst) == (1520, 25_000)
+    assert (slow.limiter.burst, fast.limiter.burst) == (1500, 25_000)
     assert slow.queue.limit == 1000
 
 
