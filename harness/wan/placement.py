@@ -137,7 +137,7 @@ def _try_features(kernel: Kernel) -> dict[str, str]:
     return {
         "veth": veth,
         "htb": _tried(kernel, lambda batch: batch.tc("add", "htb", one, handle=ROOT_HANDLE, default=1)),
-        "flow": _tried(kernel, lambda _: kernel.transact([sort_by_interface(one, ROOT_HANDLE, 1, 1, ROOT_HANDLE)])),
+        "flow": _tried(kernel, lambda _: kernel.transact([sort_by_interface(one, ROOT_HANDLE, 1, 1, ROOT_HANDLE + 1)])),
         "netem": _tried(kernel, lambda batch: batch.tc("add", "netem", other, handle=ROOT_HANDLE, settings=settings)),
     }
 
