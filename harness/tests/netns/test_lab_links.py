@@ -7,14 +7,14 @@ import re
 
 import pytest
 
-from harness.errors import InputError, LabError, ShapingError
+from harness.errors import FidelityError, InputError, LabError, ShapingError
+from harness.lab.fault_journal import FaultBegin
 from harness.lab.injector import Injector
 from harness.lab.lab import Lab
 from harness.model.impairment import Impairment, IndependentLoss
 from harness.model.measurement import LinkCertificate, QuantityName
-from harness.model.topology import Outage
+from harness.model.timeline import BlackHole, Kill, LinkChoice, Outage, Target
 from harness.model.verdict import Verdict
-from harness.tests.lab_topologies import two_sites
 
 pytestmark = [pytest.mark.root, pytest.mark.vm]
 
@@ -93,35 +93,47 @@ def test_a_link_that_does_not_exist_is_the_callers_mistake(whole_lab: Lab) -> No
     assert whole_lab.impairment("east", "west") == Impairment(delay_us=10_000)
 
 
-def test_the_timeline_cuts_a_site_off_and_heals_it(whole_lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_timeline_cuts_a_site_off_and_heals_it(whole_lab: Lab) -> None:
+    faults: queue.Queue[tuple[str, FaultBegin, float | None, float]] = queue.Queue()
     timeline = (Outage(site="west", at_s=0.1, duration_s=0.6),)
-    monkeypatch.setattr(type(whole_lab), "topology", property(lambda _: two_sites(timeline=timeline)))
-    faults: queue.Queue[tuple[str, str, float, float]] = queue.Queue()
-    injector = Injector(whole_lab, on_fault=lambda *fault: faults.put(fault))
+    injector = Injector(whole_lab, timeline=timeline, on_fault=lambda *fault: faults.put(fault))
     injector.start()
-    action, site, planned_s, actual_s = faults.get(timeout=10)
-    assert (action, site) == ("outage", "west")
+    action, fault, planned_s, actual_s = faults.get(timeout=10)
+    assert (action, fault.event.do) == ("begin", "outage")
+    assert planned_s is not None
     assert 0 <= actual_s - planned_s < 0.2
     assert whole_lab.read_back()["east", "west"].blocked
-    action, site, planned_heal_s, actual_heal_s = faults.get(timeout=10)
-    assert (action, site) == ("heal", "west")
+    action, fault, planned_heal_s, actual_heal_s = faults.get(timeout=10)
+    assert (action, fault.event.do) == ("end", "outage")
+    assert planned_heal_s is not None
     assert planned_heal_s - planned_s == pytest.approx(0.6)
     assert 0 <= actual_heal_s - planned_heal_s < 0.2
     injector.stop()
     assert not whole_lab.read_back()["east", "west"].blocked
 
 
-def test_stopping_the_injector_heals_an_outage_that_has_no_end(whole_lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopping_the_injector_heals_an_outage_that_has_no_end(whole_lab: Lab) -> None:
+    faults: queue.Queue[tuple[str, FaultBegin, float | None, float]] = queue.Queue()
     timeline = (Outage(site="west", at_s=0, duration_s=1e6),)
-    monkeypatch.setattr(type(whole_lab), "topology", property(lambda _: two_sites(timeline=timeline)))
-    faults: queue.Queue[tuple[str, str, float, float]] = queue.Queue()
-    injector = Injector(whole_lab, on_fault=lambda *fault: faults.put(fault))
+    injector = Injector(whole_lab, timeline=timeline, on_fault=lambda *fault: faults.put(fault))
     injector.start()
-    assert faults.get(timeout=10)[0] == "outage"
+    assert faults.get(timeout=10)[0] == "begin"
     injector.stop()
-    assert faults.get(timeout=1)[0] == "heal"
+    assert faults.get(timeout=1)[0] == "end"
+    assert [(one.what, one.problem) for one in injector.healed] == [("outage", None)]
     assert not whole_lab.read_back()["west", "east"].blocked
     injector.stop()
+
+
+def test_a_fault_that_cannot_be_made_ends_the_timeline_and_the_others_are_healed(whole_lab: Lab) -> None:
+    links = LinkChoice(all=True)
+    timeline = (BlackHole(links=links), Kill(node="west", target=Target(command="no such program"), at_s=0.05))
+    injector = Injector(whole_lab, timeline=timeline)
+    injector.start()
+    assert injector.wait(10)
+    with pytest.raises(FidelityError, match="no such program"):
+        injector.stop()
+    assert not whole_lab.read_back()["west", "east"].blocked
 
 
 def test_broken_is_sticky(whole_lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
