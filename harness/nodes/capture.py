@@ -100,7 +100,7 @@ class Capture:
             line = self._process.stderr.readline()
             if not line:
                 self._process.wait()
-                raise NodeError(f"tcpdump does not start: {_last_line(self._said)}")
+                raise NodeError(f"tcpdump does not start: {_in_one_line(self._said)}")
             self._said += line
 
     def wait(self, seconds: float | None = None) -> CaptureCounts:
@@ -125,7 +125,7 @@ class Capture:
         self._said += rest
         text = self._said.decode(errors="replace")
         if self._process.returncode not in (0, -signal.SIGPIPE) and "Broken pipe" not in text:
-            raise NodeError(f"tcpdump ended with {self._process.returncode}: {_last_line(self._said)}")
+            raise NodeError(f"tcpdump ended with {self._process.returncode}: {_in_one_line(self._said)}")
         found = {what: int(number) for number, what in _COUNTS.findall(text)}
         return CaptureCounts(
             captured=found.get("captured", 0),
@@ -134,9 +134,8 @@ class Capture:
         )
 
 
-def _last_line(text: bytes) -> str:
-    lines = text.decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it says nothing"
+def _in_one_line(text: bytes) -> str:
+    return " ".join(text.decode(errors="replace").split()) or "it says nothing"
 
 
 def _tcpdump() -> str:
