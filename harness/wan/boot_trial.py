@@ -1,8 +1,10 @@
 """Boots the WAN core's machine many times, from cold, and says how often it came up and how fast.
 
     python -m harness.wan.boot_trial --count 30
+    python -m harness.wan.boot_trial --count 30 --restored
 
-Exit code 0 when every boot succeeded. Each machine is ended as soon as it has answered.
+With ``--restored`` each machine is restored from the saved state instead, which is made first. Exit code 0 when every
+machine came up. Each is ended as soon as it has answered.
 """
 
 from __future__ import annotations
@@ -11,44 +13,42 @@ import argparse
 import statistics
 import sys
 import time
-from contextlib import closing
 
 from harness.errors import CoreError, LonghaulError
-from harness.wan.cables import cables_of
+from harness.wan.boot import FEWEST_PORTS, boot_machine, ready_machine
 from harness.wan.image import ImagePaths, ensure_image
-from harness.wan.kernel import Kernel
-from harness.wan.machine import choose_accelerator, start_machine, wait_until_up
+from harness.wan.machine import choose_accelerator
 from harness.wan.qemu_command import Accelerator
-from harness.wan.vm_core import FEWEST_PORTS, fitting
 
 
-def boot_once(image: ImagePaths, accelerator: Accelerator, ports: int = FEWEST_PORTS) -> float:
-    """Seconds from the start of QEMU until every interface is there and named. Raises CoreError."""
+def boot_once(image: ImagePaths, accelerator: Accelerator, sites: int = FEWEST_PORTS, *, restored: bool) -> float:
+    """Seconds from the start of QEMU until a lab could have the machine. Raises CoreError."""
     started = time.monotonic()
-    wiring, room = fitting(ports)
-    machine = start_machine(image, room, accelerator, wiring=wiring)
-    try:
-        with closing(Kernel(wait_until_up(machine))) as kernel:
-            cables_of(machine).prepare(kernel)
-        return time.monotonic() - started
-    finally:
-        machine.end()
+    machine, transport = boot_machine(image, sites, accelerator, restored=restored)
+    seconds = time.monotonic() - started
+    transport.close()
+    machine.end()
+    return seconds
 
 
 def main() -> int:
     """Run the trial; returns the exit code."""
     parser = argparse.ArgumentParser(description="Boot the WAN core's machine many times.")
     parser.add_argument("--count", type=int, default=30)
-    parser.add_argument("--ports", type=int, default=FEWEST_PORTS)
+    parser.add_argument("--sites", type=int, default=FEWEST_PORTS)
+    parser.add_argument("--restored", action="store_true")
     arguments = parser.parse_args()
     try:
         image = ensure_image(lambda step: print(step, file=sys.stderr))
         accelerator = choose_accelerator(image)
-        times, failures = _trial(image, accelerator, arguments.count, arguments.ports)
+        if arguments.restored:
+            _make_state(image, arguments.sites)
+        times, failures = _trial(image, accelerator, arguments.count, arguments.sites, restored=arguments.restored)
     except LonghaulError as error:
         print(f"boot trial: {error}", file=sys.stderr)
         return int(error.exit_code)
-    print(f"linux {image.release}, {accelerator}, {arguments.ports} ports: {len(times)} of {arguments.count} boots")
+    what = "restored" if arguments.restored else "booted"
+    print(f"linux {image.release}, {accelerator}, {arguments.sites} sites: {len(times)} of {arguments.count} {what}")
     if times:
         print(f"seconds: fastest {min(times):.2f}, median {statistics.median(times):.2f}, slowest {max(times):.2f}")
     for failure in failures:
@@ -56,11 +56,19 @@ def main() -> int:
     return 1 if failures else 0
 
 
-def _trial(image: ImagePaths, accelerator: Accelerator, count: int, ports: int) -> tuple[list[float], list[str]]:
+def _make_state(image: ImagePaths, sites: int) -> None:
+    machine, transport = ready_machine(image, sites, None, lambda step: print(step, file=sys.stderr))
+    transport.close()
+    machine.end()
+
+
+def _trial(
+    image: ImagePaths, accelerator: Accelerator, count: int, sites: int, *, restored: bool
+) -> tuple[list[float], list[str]]:
     times, failures = [], []
     for number in range(1, count + 1):
         try:
-            times.append(boot_once(image, accelerator, ports))
+            times.append(boot_once(image, accelerator, sites, restored=restored))
         except CoreError as error:
             failures.append(f"boot {number}: {error}")
     return times, failures

@@ -38,7 +38,7 @@ class Cables(Protocol):
     """How sites are joined to one machine. ``kernel`` is the guest's."""
 
     def prepare(self, kernel: Kernel) -> None:
-        """Once for each boot: name the guest's devices."""
+        """Once for each start of QEMU: name the guest's devices."""
 
     def connect(self, kernel: Kernel, netns_of_index: Mapping[int, str]) -> None:
         """Afterwards each namespace has ``wan0`` and the guest ``port<index>``, both down and without addresses."""
@@ -158,13 +158,14 @@ def _add_macvlan(batch: Any, lower: int, **attributes: Any) -> None:
 
 def _rename(kernel: Kernel, machine: Machine, names: Sequence[str]) -> None:
     """Name the guest's devices, which are known by the MACs that QEMU gave them."""
-    by_mac = {link.get_attr("IFLA_ADDRESS"): link["index"] for link in kernel.links().values()}
+    by_mac = {link.get_attr("IFLA_ADDRESS"): link for link in kernel.links().values()}
     with kernel.batch() as batch:
         for index, name in enumerate(names):
-            number = by_mac.get(machine.mac(index))
-            if number is None:
+            link = by_mac.get(machine.mac(index))
+            if link is None:
                 raise CoreError(f"the WAN core's kernel does not see device {index} of {len(names)}")
-            batch.link("set", index=number, ifname=name)
+            if link.get_attr("IFLA_IFNAME") != name:
+                batch.link("set", index=link["index"], ifname=name)
 
 
 def _numbers(kernel: Kernel, names: Sequence[str]) -> list[int]:

@@ -18,7 +18,7 @@ from harness.wan.framing import FrameDecoder, encoded
 
 CONTROL_PORTS = 4
 _U32 = struct.Struct("<I")
-_HELLO, _NETLINK, _LEASE, _ETHTOOL, _SYSCTL = 1, 2, 3, 4, 5
+_HELLO, _NETLINK, _LEASE, _ETHTOOL, _SYSCTL, _ENTROPY = 1, 2, 3, 4, 5, 6
 _CALL_DEADLINE_S = 10.0
 _GREETING_S = 0.1
 _PORT_WAIT_S = 10.0
@@ -71,6 +71,10 @@ class GuestTransport:
     def lease(self, seconds: int) -> None:
         """The guest switches itself off after ``seconds`` unless it gets another lease; 0 is for ever."""
         _checked(self._call(_LEASE, _U32.pack(seconds)), "lease")
+
+    def add_entropy(self, seed: bytes) -> None:
+        """The guest's random numbers depend on ``seed`` from now on."""
+        _checked(self._call(_ENTROPY, seed), "entropy")
 
     def close(self) -> None:
         """See Transport."""

@@ -61,6 +61,7 @@ class Machine:
     accelerator: Accelerator
     kernel: str
     wiring: Wiring = "tap"
+    image: str = ""
 
     @property
     def directory(self) -> Path:
@@ -78,7 +79,7 @@ class Machine:
 
     def mac(self, index: int) -> str:
         """The guest's end of device ``index`` as it boots."""
-        return f"02:4c:{self.id[0:2]}:{self.id[2:4]}:{self.id[4:6]}:{index:02x}"
+        return f"02:4c:48:00:00:{index:02x}"
 
     def alive(self) -> bool:
         """Whether the process still runs."""
@@ -202,8 +203,9 @@ def start_machine(
     accelerator: Accelerator,
     recorder: Recorder | None = None,
     wiring: Wiring = "tap",
+    restore: Path | None = None,
 ) -> Machine:
-    """Start QEMU with room for ``ports`` sites and return at once.
+    """Start QEMU with room for ``ports`` sites, from a saved state if ``restore`` is one, and return at once.
 
     ``recorder`` is told of its directory before it starts, and of its process as soon as there is one. The guest
     switches itself off after five minutes unless somebody takes a lease. Raises CoreError.
@@ -214,18 +216,26 @@ def start_machine(
         raise CoreError(f"{ports} sites; a core has {MAX_TAPS} devices of its own at most")
     identity = secrets.token_hex(3)
     directory = CORES_DIRECTORY / identity
-    draft = Machine(identity, 0, 0, ports, accelerator, image.release, wiring)
+    draft = Machine(identity, 0, 0, ports, accelerator, image.release, wiring, image.key)
     with pool_lock():
         if recorder is not None:
             recorder.record(resources_of(draft)[0])
         directory.mkdir()
         (directory / _MAKER).write_text(f"{os.getpid()} {start_ticks(os.getpid())}")
-        pid = _start_apart(qemu_command(draft, image), directory / "qemu.log")
+        pid = _start_apart(qemu_command(draft, image, restore), directory / "qemu.log")
         machine = replace(draft, pid=pid, start_ticks=start_ticks(pid) or 0)
         machine.save()
     if recorder is not None:
         recorder.record(resources_of(machine)[1])
     return machine
+
+
+def discard(machine: Machine, recorder: Recorder | None) -> None:
+    """End it, and take it off the record."""
+    machine.end()
+    if recorder is not None:
+        for resource in resources_of(machine):
+            recorder.forget(resource)
 
 
 def wait_until_up(machine: Machine, cpu_s: float = BOOT_CPU_S, timeout_s: float = _BOOT_DEADLINE_S) -> GuestTransport:

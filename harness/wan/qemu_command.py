@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -31,7 +32,7 @@ class Draft(Protocol):
 
     @property
     def id(self) -> str:
-        """Unique on this host; part of its devices' MACs."""
+        """Unique on this host."""
 
     @property
     def directory(self) -> Path:
@@ -56,6 +57,11 @@ class Draft(Protocol):
         """The guest's end of a device."""
 
 
+def monitor_socket(directory: Path) -> Path:
+    """Where QEMU's own monitor listens."""
+    return directory / "monitor.sock"
+
+
 def device_count(ports: int, wiring: Wiring) -> int:
     """How many network devices serve this many sites."""
     return TRUNKS if wiring == "trunk" else ports
@@ -66,11 +72,14 @@ def memory_mib(ports: int) -> int:
     return _BASE_MEMORY_MIB + ports * (ports - 1) * _LINK_MEMORY_KIB // 1024
 
 
-def qemu_command(machine: Draft, image: ImagePaths) -> list[str]:
-    """The command line, by which the process is recognised as well (name and console)."""
+def qemu_command(machine: Draft, image: ImagePaths, restore: Path | None = None) -> list[str]:
+    """The command line, by which the process is recognised as well (name and console). ``restore``: a saved state."""
     command = [QEMU, "-name", f"longhaul-{machine.id}", "-M", "q35", *_processor(machine.accelerator)]
     command += ["-m", f"{memory_mib(machine.ports)}M", "-smp", "2"]
     command += ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
+    command += ["-qmp", f"unix:{monitor_socket(machine.directory)},server=on,wait=off"]
+    if restore is not None:
+        command += ["-incoming", f"exec:cat {shlex.quote(str(restore))}"]
     command += ["-serial", f"file:{machine.directory}/console.log"]
     command += ["-kernel", str(image.kernel), "-initrd", str(image.initramfs), "-append", _KERNEL_COMMAND_LINE]
     command += ["-device", f"virtio-serial-pci,max_ports={CONTROL_PORTS + 1}"]

@@ -138,10 +138,14 @@ class RouterCore:
     def detach(self) -> None:
         """See WanCore."""
         try:
-            if self._plan is not None:
-                self._forget_small_links(self._plan)
-            if self._tree is not None:
-                self._tree.clear()
+            try:
+                if self._plan is not None:
+                    self._forget_small_links(self._plan)
+                if self._tree is not None:
+                    self._tree.clear()
+            except ShapingError:
+                # A core that cannot be cleaned must not serve another lab: out of reach, it is ended and not kept warm.
+                self._kernel.close()
             self._cabling.release(self._netns, self._kernel, list(self._port.values()))
         finally:
             self._plan = self._tree = None

@@ -10,15 +10,15 @@ from typing import Any, Literal
 
 from harness.errors import CoreError, LabError
 from harness.model.resource import Recorder
+from harness.wan.boot import fitting, ready_machine
 from harness.wan.cables import cables_of
 from harness.wan.guest_transport import GuestTransport
-from harness.wan.image import ImagePaths, Progress, ensure_image
+from harness.wan.image import Progress, ensure_image
 from harness.wan.kernel import Kernel
 from harness.wan.machine import (
     CORES_DIRECTORY,
-    MAX_TAPS,
     Machine,
-    choose_accelerator,
+    discard,
     end_machines,
     end_orphans,
     is_warm,
@@ -26,17 +26,14 @@ from harness.wan.machine import (
     make_warm,
     pool_lock,
     resources_of,
-    start_machine,
     take_from_pool,
-    wait_until_up,
     warm_since,
 )
-from harness.wan.qemu_command import TRUNKS, Wiring
+from harness.wan.qemu_command import TRUNKS
 from harness.wan.router import RouterCore
 
 WARM_LEASE_S = 600
 MOST_WARM_CORES = 2
-FEWEST_PORTS = 4
 _SWITCH = "LONGHAUL_WARM_CORE"
 """Of the environment: 0 means that every lab boots a machine of its own, and ends it."""
 _HEALTH_DEADLINE_S = 2.0
@@ -93,17 +90,17 @@ class MachineCabling:
 def place_vm_core(sites: int, recorder: Recorder, seed: int | None, progress: Progress | None = None) -> RouterCore:
     """A warm machine with enough ports, else a fresh one, recorded and leased for ever. Raises CoreError."""
     image = ensure_image(progress)
-    while _warm_wanted() and (machine := _claim(sites, image.release, recorder)) is not None:
+    while _warm_wanted() and (machine := _claim(sites, image.key, recorder)) is not None:
         try:
             return _core(machine, machine.connect(_HEALTH_DEADLINE_S), recorder, seed)
         except (LabError, TimeoutError, OSError):
-            _discard(machine, recorder)
+            discard(machine, recorder)
+    machine, transport = ready_machine(image, sites, recorder, progress or _silent)
     try:
-        return _boot(image, sites, recorder, seed)
-    except CoreError as error:
-        # Emulated CPUs have been seen to lose a boot in some hundred; nothing has been built on the machine by then.
-        (progress or _silent)(f"a boot failed, trying once more: {error}")
-        return _boot(image, sites, recorder, seed)
+        return _core(machine, transport, recorder, seed)
+    except BaseException:
+        discard(machine, recorder)
+        raise
 
 
 def open_vm_core(state: dict[str, Any], recorder: Recorder | None) -> RouterCore:
@@ -150,18 +147,6 @@ def _silent(_: str) -> None:
     return
 
 
-def _boot(image: ImagePaths, sites: int, recorder: Recorder, seed: int | None) -> RouterCore:
-    wiring, ports = fitting(sites)
-    machine = start_machine(image, ports, choose_accelerator(image), recorder, wiring)
-    try:
-        transport = wait_until_up(machine)
-        cables_of(machine).prepare(Kernel(transport))
-        return _core(machine, transport, recorder, seed)
-    except BaseException:
-        _discard(machine, recorder)
-        raise
-
-
 def _core(machine: Machine, transport: GuestTransport, recorder: Recorder, seed: int | None) -> RouterCore:
     try:
         transport.lease(0)
@@ -172,19 +157,12 @@ def _core(machine: Machine, transport: GuestTransport, recorder: Recorder, seed:
         raise
 
 
-def fitting(sites: int) -> tuple[Wiring, int]:
-    """How a machine for that many sites is wired, and for how many it is made: a warm one serves other labs as well."""
-    if sites <= MAX_TAPS:
-        return "tap", max(sites, FEWEST_PORTS)
-    return "trunk", 1 << (sites - 1).bit_length()
-
-
-def _claim(sites: int, kernel: str, recorder: Recorder) -> Machine | None:
+def _claim(sites: int, image: str, recorder: Recorder) -> Machine | None:
     """Take a warm machine of the present image out of the pool, the smallest that suffices; recorded before it is
     taken, so that no crash leaves it to nobody."""
     with pool_lock():
         wiring, _ = fitting(sites)
-        good = [m for m in _machines() if is_warm(m) and m.ports >= sites and (m.wiring, m.kernel) == (wiring, kernel)]
+        good = [m for m in _machines() if is_warm(m) and m.ports >= sites and (m.wiring, m.image) == (wiring, image)]
         if not good:
             return None
         machine = min(good, key=lambda one: one.ports)
@@ -192,12 +170,6 @@ def _claim(sites: int, kernel: str, recorder: Recorder) -> Machine | None:
             recorder.record(resource)
         take_from_pool(machine)
         return machine
-
-
-def _discard(machine: Machine, recorder: Recorder) -> None:
-    machine.end()
-    for resource in resources_of(machine):
-        recorder.forget(resource)
 
 
 def _machines() -> list[Machine]:

@@ -14,11 +14,13 @@
  *     LEASE     u32 seconds, 0 for ever         errno u32; the machine stops when a lease runs out
  *     ETHTOOL   interface[16], struct           errno u32, struct
  *     SYSCTL    path NUL value                  errno u32
+ *     ENTROPY   random bytes, 256 at most       errno u32
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/netlink.h>
+#include <linux/random.h>
 #include <linux/sockios.h>
 #include <net/if.h>
 #include <poll.h>
@@ -41,7 +43,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { HELLO = 1, NETLINK = 2, LEASE = 3, ETHTOOL = 4, SYSCTL = 5 };
+enum { HELLO = 1, NETLINK = 2, LEASE = 3, ETHTOOL = 4, SYSCTL = 5, ENTROPY = 6 };
 enum { END = 0xC0, ESC = 0xDB, ESC_END = 0xDC, ESC_ESC = 0xDD };
 enum { PORTS = 4, FRAME = 1 << 18, BOOT_LEASE_S = 300, HEADER = 5, TRAILER = 4 };
 #define SOL_NETLINK_LEVEL 270
@@ -200,6 +202,20 @@ static void serve_sysctl(struct endpoint *end, uint8_t *payload, size_t length) 
     reply_error(end, SYSCTL, error);
 }
 
+static void serve_entropy(struct endpoint *end, const uint8_t *payload, size_t length) {
+    struct {
+        struct rand_pool_info info;
+        uint8_t bytes[256];
+    } seed = {.info = {.entropy_count = length * 8, .buf_size = length}};
+    if (length > sizeof seed.bytes) return reply_error(end, ENTROPY, EINVAL);
+    memcpy(seed.bytes, payload, length);
+    int fd = open("/dev/random", O_RDWR | O_CLOEXEC);
+    uint32_t error = 0;
+    if (fd < 0 || ioctl(fd, RNDADDENTROPY, &seed) < 0 || ioctl(fd, RNDRESEEDCRNG) < 0) error = errno;
+    if (fd >= 0) close(fd);
+    reply_error(end, ENTROPY, error);
+}
+
 static void serve_frame(struct endpoint *end) {
     uint32_t crc, session, seconds;
     uint8_t *payload = end->frame + HEADER;
@@ -232,6 +248,9 @@ static void serve_frame(struct endpoint *end) {
         break;
     case SYSCTL:
         serve_sysctl(end, payload, length);
+        break;
+    case ENTROPY:
+        serve_entropy(end, payload, length);
         break;
     }
 }
