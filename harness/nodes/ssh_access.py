@@ -12,6 +12,9 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
+_AGAIN_S = 0.1
+"""Pause before those are tried again whose server refused or hung up."""
+
 CLIENT_KEY = "client_key"
 KNOWN_HOSTS = "known_hosts"
 
@@ -67,8 +70,9 @@ SetEnv {settings}
 def await_banners(addresses: Sequence[str], deadline_s: float) -> tuple[str, ...]:
     """Wait until an SSH server has greeted at each address; those that have not by then."""
     deadline = time.monotonic() + deadline_s
-    waiting = list(addresses)
+    waiting = _without_banner(addresses, deadline)
     while waiting and time.monotonic() < deadline:
+        time.sleep(_AGAIN_S)
         waiting = _without_banner(waiting, deadline)
     return tuple(waiting)
 
