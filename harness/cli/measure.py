@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from harness.cli.fit import run_fit
 from harness.cli.lab_choice import JsonOption, LabOption, open_lab
 
 if TYPE_CHECKING:
@@ -24,6 +26,13 @@ def register(app: typer.Typer) -> None:
 
 
 def measure(
+    logs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[LOG...]", help="With --fit: logs of a real path.", show_default=False),
+    ] = None,
+    fit: Annotated[
+        bool, typer.Option("--fit", help="Measure no lab: make a profile from logs of a real path, as longhaul fit.")
+    ] = False,
     calibrate: Annotated[
         Literal["quick", "full"],
         typer.Option(help="quick: delay, loss, order, in seconds. full: also rate and buffer, in minutes."),
@@ -34,7 +43,8 @@ def measure(
     ] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="Probe at most so many times before the verdict.")] = None,
     output: Annotated[
-        str | None, typer.Option("-o", "--output", help="Also write the certificate here, as JSON.", metavar="FILE")
+        str | None,
+        typer.Option("-o", "--output", help="Also write the certificate here, as JSON; the profile.", metavar="FILE"),
     ] = None,
     lab: LabOption = None,
     as_json: JsonOption = False,
@@ -53,12 +63,18 @@ def measure(
         longhaul measure --calibrate full --link ireland virginia -o certificate.json
 
         longhaul measure --json | jq '.links[] | select(.verdict != "PASS")'
+
+        longhaul measure --fit ping.txt -o office.yaml
     """
     from rich.console import Console
 
-    from harness.errors import ExitCode
+    from harness.errors import ExitCode, InputError
     from harness.model.verdict import Verdict
 
+    if fit != bool(logs):
+        raise InputError("--fit needs logs, and logs need --fit", hint="longhaul measure --fit ping.txt -o office.yaml")
+    if logs:
+        return run_fit(logs, None if output is None else Path(output), None, as_json)
     opened = open_lab(lab)
     try:
         certificate = _measured(opened, calibrate, link, rounds)
