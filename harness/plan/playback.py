@@ -14,13 +14,18 @@ from itertools import count
 from typing import Any, NamedTuple
 
 from harness.model.base import Value
-from harness.model.impairment import GilbertElliottLoss, Impairment, IndependentLoss, Loss
+from harness.model.impairment import ActiveQueue, GilbertElliottLoss, Impairment, IndependentLoss, Loss
 from harness.model.topology import Topology
 from harness.model.trace import Course, Direction, Point, Trace
 from harness.model.trace_facts import facts
 
 MOST_HZ = 100
 """Points that follow each other faster are merged: the last one of each stretch counts."""
+PROMPT_QUEUE = ActiveQueue(discipline="codel", target_us=1_000_000_000, interval_us=1_000_000_000)
+"""A CoDel that never acts, since nothing waits for 1,000 s: a plain drop-tail queue behind a limiter that heeds a new
+rate at once. netem's own rate says of each packet when it will leave as it comes; what waits in its queue as the rate
+rises still leaves at the old one, and a link at 20 Mbit/s that was at 1 Mbit/s for half a second stays slow for
+seconds."""
 _SMALLEST_BUFFER = 64 << 10
 
 LinkEnds = tuple[str, str]
@@ -126,6 +131,8 @@ def fields(course: Course, point: Point, target: Target, below: Impairment, spar
         found["rate_bps"] = int(min(point.rate_bps, limit))
         if below.buffer_bytes is None and below.buffer_packets is None:
             found["buffer_bytes"] = spare_buffer
+        if below.active_queue is None:
+            found["active_queue"] = PROMPT_QUEUE
     delay_us = below.delay_us
     if point.delay_us is not None:
         delay_us = found["delay_us"] = point.delay_us + (0 if within is None else within.delay_us)

@@ -136,3 +136,22 @@ def test_cross_traffic_sends_as_declared_and_counts_what_it_sends(whole_lab: Lab
         CrossTraffic(
             lab, [Stream(source="east", destination="west", pattern="tcp", congestion_control="nosuch")]
         ).start()
+
+
+def test_what_waits_leaves_at_the_new_rate(whole_lab: Lab, tmp_path: Path) -> None:
+    """Half of the time 8 Mbit/s, half 400 kbit/s, and always more than that to send: the mean must come through. With
+    departure times that are fixed as packets come, as netem's own rate has them, it is a quarter of it."""
+    lab = whole_lab
+    trace = Trace(
+        name="square",
+        duration_us=800_000,
+        down=Course(at_us=(0, 400_000), rate_bps=(8_000_000, 400_000), buffer_bytes=100_000),
+    )
+    (tmp_path / "square.trace").write_text(trace_text(trace))
+    traffic = CrossTraffic(lab, [Stream(source="east", destination="west", pattern="constant", rate_bps=9_000_000)])
+    with Player(lab) as player:
+        playback = player.play(tmp_path / "square.trace", [THERE], loop=True)
+        traffic.start()
+        assert player.wait(playback, 2.5) is None
+        (flow,) = traffic.stop()
+    assert 2_900_000 < flow.received_bps < 5_200_000

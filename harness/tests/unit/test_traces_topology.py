@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from harness.config.problems import DocumentError
 from harness.config.topology_file import parse_topology
-from harness.model.impairment import FourStateLoss, GilbertElliottLoss, Impairment, IndependentLoss
+from harness.model.impairment import ActiveQueue, FourStateLoss, GilbertElliottLoss, Impairment, IndependentLoss
 from harness.model.playback import lateness_of
 from harness.model.topology import Topology
 from harness.model.trace import Course, Point, Trace
-from harness.plan.playback import Target, as_access, fields, onto_links, ticks
+from harness.plan.playback import PROMPT_QUEUE, Target, as_access, fields, onto_links, ticks
 
 WAN = """\
 version: 1
@@ -143,12 +143,18 @@ def test_a_trace_replaces_what_it_speaks_of_and_keeps_the_buffer() -> None:
     point = Point(rate_bps=2_000_000, delay_us=5, loss=0.0)
     assert fields(RATES, point, ALONE, below, 1) == {
         "rate_bps": 2_000_000,
+        "active_queue": PROMPT_QUEUE,
         "delay_us": 5,
         "jitter_us": 5,
         "loss": None,
         "blocked": False,
     }
     assert fields(RATES, Point(rate_bps=9_000), ALONE, Impairment(), 123)["buffer_bytes"] == 123
+
+
+def test_a_queue_that_manages_itself_goes_on_doing_so() -> None:
+    below = Impairment(rate_bps=10**6, active_queue=ActiveQueue(discipline="fq-codel"))
+    assert "active_queue" not in fields(RATES, Point(rate_bps=9_000), ALONE, below, 1)
 
 
 def test_in_series_delays_add_losses_combine_and_the_slower_rate_wins() -> None:
