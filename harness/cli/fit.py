@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from harness.model.path_sample import PathSample
     from harness.plan.fit import DirectionFit, PathFit
 
+_DRAWN_QUANTILES = 1000
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -69,7 +71,7 @@ def run_fit(files: list[Path], output: Path | None, plot: Path | None, as_json: 
         if output is not None:
             written = write_profile(fitted, output, _delays(sample))
         if plot is not None:
-            written += _draw(sample, plot)
+            written += _draw(sample, fitted, plot)
     except OSError as error:
         raise InputError(f"{error.filename} cannot be written: {error.strerror}") from None
     if as_json:
@@ -101,16 +103,24 @@ def _delays(sample: PathSample) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return (() if up is None else up.arrived_us, () if down is None else down.arrived_us)
 
 
-def _draw(sample: PathSample, plot: Path) -> tuple[Path, ...]:
+def _draw(sample: PathSample, fitted: PathFit, plot: Path) -> tuple[Path, ...]:
+    """The measured delays, and beside them those of the fit where its shape has a name."""
+    from harness.plan.fit_delay import fitted_quantiles
     from harness.report.plots import ecdf
 
-    streams = {"round trip": sample.round_trip, "uplink": sample.uplink, "downlink": sample.downlink}
-    drawn = {
-        name: [delay / 1000 for delay in stream.arrived_us]
-        for name, stream in streams.items()
-        if stream is not None and stream.arrived_us
-    }
-    return ecdf(plot, f"Delays of {sample.source}", drawn, x_label="delay, ms")
+    streams = [
+        ("round trip", sample.round_trip, fitted.uplink),
+        ("uplink", sample.uplink, fitted.uplink),
+        ("downlink", sample.downlink, fitted.downlink),
+    ]
+    drawn = {}
+    for name, stream, direction in streams:
+        if stream is not None and direction.delay is not None:
+            drawn[name] = [delay / 1000 for delay in stream.arrived_us]
+            if direction.delay.shape != "samples":
+                values = fitted_quantiles(direction.delay, _DRAWN_QUANTILES)
+                drawn[f"{name}, fitted: {direction.delay.shape}"] = [delay / 1000 for delay in values]
+    return ecdf(plot, "Delays of the path, measured and fitted", drawn, x_label="delay, ms", note=sample.source)
 
 
 def _tell(fitted: PathFit) -> None:

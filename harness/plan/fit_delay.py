@@ -4,19 +4,24 @@ Each candidate gets the sample's own moments: the mean is the delay, the standar
 uniform jitter is the half width (sqrt(3) deviations). Goodness of fit is the distance of Kolmogorov and Smirnov, the
 largest difference of the two cumulative distributions. The critical distance for n samples and 5% with parameters taken
 from the sample is about 0.895 / sqrt(n) (Lilliefors 1967, for the normal; used here as a yardstick for all). When no
-named shape comes near that, the sample's own quantiles are the distribution, if they say more than the best of those.
+named shape comes near that, the sample's own quantiles are the distribution. Those are judged by the distance between
+the first half of the samples and the second, against the critical one of two samples, 1.36 * sqrt(2 / (n/2)): a path
+that changed its ways while it was measured is above it.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from statistics import NormalDist
 from typing import Literal
 
 from harness.model.base import Value
 
 Shape = Literal["none", "uniform", "normal", "pareto", "samples"]
 CRITICAL = 0.895
+CRITICAL_OF_TWO = 1.36
 FEWEST_SAMPLES = 20
 FEWEST_FOR_A_SHAPE = 100
 """Below this many samples the quantiles of a sample are mostly chance."""
@@ -85,7 +90,8 @@ def fit_delay(delays_us: Sequence[float]) -> DelayFit:
         )
         chosen = fits[0]
         if chosen.distance > critical and count >= FEWEST_FOR_A_SHAPE:
-            chosen = ShapeFit(shape="samples", jitter_us=deviation, distance=_own_distance(count))
+            chosen = ShapeFit(shape="samples", jitter_us=deviation, distance=_halves_apart(delays_us))
+            critical = CRITICAL_OF_TWO * math.sqrt(4 / count)
             fits = (*fits, chosen)
     return DelayFit(
         samples=count,
@@ -112,6 +118,19 @@ def quantiles(delays_us: Sequence[float], count: int) -> tuple[float, ...]:
     return tuple(found)
 
 
+def fitted_quantiles(fit: DelayFit, count: int) -> tuple[float, ...]:
+    """So many quantiles of the fitted delay, of a shape with a name, at the middles of equal probabilities."""
+    a = PARETO_SHAPE
+    spread = math.sqrt(a / ((a - 1) ** 2 * (a - 2)))
+    inverse: dict[Shape, Callable[[float], float]] = {
+        "uniform": lambda share: 2 * share - 1,
+        "normal": NormalDist().inv_cdf,
+        "pareto": lambda share: ((1 - share) ** (-1 / a) - a / (a - 1)) / spread,
+    }
+    shape = inverse.get(fit.shape, lambda _: 0.0)
+    return tuple(fit.delay_us + fit.jitter_us * shape((index + 0.5) / count) for index in range(count))
+
+
 def _distance(ordered: Sequence[float], mean: float, deviation: float, cumulative: Callable[[float], float]) -> float:
     """The largest vertical distance between the sample's steps and a standardised distribution."""
     count = len(ordered)
@@ -122,9 +141,13 @@ def _distance(ordered: Sequence[float], mean: float, deviation: float, cumulativ
     return worst
 
 
-def _own_distance(count: int) -> float:
-    """Of a sample from its own quantiles: half a step."""
-    return 0.5 / count
+def _halves_apart(delays_us: Sequence[float]) -> float:
+    """The distance of two samples: the first half of the delays, as they came, and the second."""
+    middle = len(delays_us) // 2
+    first, second = sorted(delays_us[:middle]), sorted(delays_us[middle:])
+    return max(
+        abs(bisect_right(first, delay) / len(first) - bisect_right(second, delay) / len(second)) for delay in delays_us
+    )
 
 
 def _uniform(z: float) -> float:

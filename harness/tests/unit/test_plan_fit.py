@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from harness.model.impairment import GilbertElliottLoss, IndependentLoss
 from harness.model.path_sample import PathSample, PathStream
 from harness.plan.fit import fit_path, reordered_share
-from harness.plan.fit_delay import fit_delay, quantiles
+from harness.plan.fit_delay import fit_delay, fitted_quantiles, quantiles
 from harness.plan.fit_loss import fit_loss
 
 
@@ -84,6 +84,9 @@ def test_shapes_are_told_apart() -> None:
     assert normal.jitter_us == pytest.approx(4_000, rel=0.05)
     assert pareto.candidates[0].shape == "pareto"
     assert all(fit.good for fit in (uniform, normal))
+    for fit in (uniform, normal, pareto.model_copy(update={"shape": "pareto"})):
+        drawn = fit_delay(fitted_quantiles(fit, 2000))
+        assert (drawn.candidates[0].shape, drawn.delay_us) == (fit.shape, pytest.approx(fit.delay_us, rel=0.01))
 
 
 def test_a_shape_that_has_no_name_is_taken_as_it_is() -> None:
@@ -92,7 +95,14 @@ def test_a_shape_that_has_no_name_is_taken_as_it_is() -> None:
     fit = fit_delay(two_humps)
     assert fit.shape == "samples"
     assert fit.delay_us == pytest.approx(30_000, rel=0.05)
+    assert fit.good
     assert quantiles(two_humps, 3)[0] == min(two_humps)
+
+
+def test_a_path_that_changed_while_it_was_measured_is_no_good_fit() -> None:
+    dice = random.Random(6)
+    moved = [dice.gauss(20_000, 500) for _ in range(500)] + [dice.gauss(40_000, 500) for _ in range(500)]
+    assert not fit_delay(moved).good
 
 
 def test_a_still_path_has_no_jitter() -> None:
