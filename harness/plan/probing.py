@@ -38,13 +38,14 @@ HEADERS_BYTES = 28
 HEADERS6_BYTES = 48
 PAYLOAD_BYTES = 36
 DAMAGE_PAYLOAD_BYTES = 1000
-MAX_LOAD = 0.1
+MAX_LOAD = 0.2
 """Share of a link's rate that light probes and their echoes may take."""
 DENSE_LOAD = 0.3
 LIGHT_US: Mapping[Depth, int] = {"quick": 2_000_000, "full": 6_000_000}
 DENSE_US: Mapping[Depth, int] = {"quick": 1_200_000, "full": 20_000_000}
 LIGHT_INTERVAL_US = 20_000
-FEWEST_PACKETS = 12
+FEWEST_PACKETS = 8
+"""The fewest values whose least and greatest are a 99% interval of the median."""
 MOST_DENSE_PACKETS: Mapping[Depth, int] = {"quick": 1_000, "full": 20_000}
 WANTED_BURSTS = 60
 LIGHT_BUDGET_PPS = 3_000
@@ -242,7 +243,7 @@ def _saturating_sessions(wanted: Wanted, links: Sequence[LinkKey], mtu: Mapping[
             for link in slot:
                 pair = saturation(wanted[link], link, mtu[link], start_us)
                 streams += pair
-                ends.append(pair[-1].last_us + _one_way_us(wanted[link]))
+                ends.append(pair[-1].last_us + _one_way_us(wanted[link], queue=True))
             waiting = [link for link in waiting if link not in slot]
             start_us = max(ends) + DRAIN_SLACK_US // 3
         sessions.append(_session("rate and buffer", streams, wanted))
@@ -288,7 +289,7 @@ def saturation(impairment: Impairment, link: LinkKey, mtu: int, start_us: int = 
         destination=link[1],
         packets=min(MOST_SATURATING, max(FEWEST_SATURATING, packets)),
         interval_ns=max(1, round(each_us * 1000 / factor)),
-        first_us=idle.last_us + _one_way_us(impairment, queue=False),
+        first_us=idle.last_us + _one_way_us(impairment),
         payload_bytes=payload,
     )
     return [idle, fill]
@@ -311,7 +312,12 @@ def _damage(impairment: Impairment, link: LinkKey) -> Stream:
 
 def _session(title: str, streams: Sequence[Stream], wanted: Wanted) -> Session:
     ends = [
-        stream.last_us + _round_trip_us(wanted, stream.link)
+        stream.last_us
+        + (
+            _one_way_us(wanted[stream.link], queue=True)
+            if stream.kind == "saturating"
+            else _round_trip_us(wanted, stream.link)
+        )
         for stream in streams
         if stream.source != stream.destination
     ]
@@ -322,8 +328,8 @@ def _round_trip_us(wanted: Wanted, link: LinkKey) -> int:
     return _one_way_us(wanted[link]) + _one_way_us(wanted[_reverse(link)])
 
 
-def _one_way_us(impairment: Impairment, *, queue: bool = True) -> int:
-    """As long as a packet may take, a full queue included."""
+def _one_way_us(impairment: Impairment, *, queue: bool = False) -> int:
+    """As long as a packet may take; with ``queue`` behind a full one."""
     total = impairment.delay_us + 4 * impairment.jitter_us + serialisation_us(impairment, 1500)
     if queue and impairment.rate_bps is not None:
         total += min(LONGEST_QUEUE_US, buffer_packets(impairment, 1500) * serialisation_us(impairment, 1500))

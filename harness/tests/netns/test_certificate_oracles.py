@@ -9,6 +9,7 @@ import shutil
 import statistics
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -57,30 +58,21 @@ def certificate(lab: Lab) -> Certificate:
 @pytest.fixture(scope="module")
 def irtt(lab: Lab) -> dict[str, dict[str, Any]]:
     """What irtt reports of the ways from east to west and to south, by the far site."""
-    found = {}
-    for site in ("west", "south"):
-        node = lab.nodes[site]
-        server = node.remote.start("irtt", ["irtt", "server", "-b", f"{node.wan_address}:2112"])
-        try:
-            # The client tries again until the server is there.
-            command = [
-                "irtt",
-                "client",
-                "-i",
-                "10ms",
-                "-d",
-                "3s",
-                "-l",
-                "60",
-                "-Q",
-                "-o",
-                "-",
-                f"{node.wan_address}:2112",
-            ]
-            found[site] = json.loads(lab.nodes["east"].remote.run(command, timeout_s=DEADLINE_S).stdout)
-        finally:
-            node.remote.signal(server.pid, "KILL")
-    return found
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(("west", "south"), pool.map(lambda site: run_irtt(lab, site), ("west", "south")), strict=True))
+
+
+def run_irtt(lab: Lab, site: str) -> dict[str, Any]:
+    node = lab.nodes[site]
+    place = f"{node.wan_address}:2112"
+    server = node.remote.start("irtt", ["irtt", "server", "-b", place])
+    try:
+        # The client tries again until the server is there.
+        command = ["irtt", "client", "-i", "10ms", "-d", "3s", "-l", "60", "-Q", "-o", "-", place]
+        report: dict[str, Any] = json.loads(lab.nodes["east"].remote.run(command, timeout_s=DEADLINE_S).stdout)
+        return report
+    finally:
+        node.remote.signal(server.pid, "KILL")
 
 
 def test_ping_agrees_on_the_rtt(lab: Lab, certificate: Certificate) -> None:
@@ -114,6 +106,8 @@ def test_iperf3_agrees_on_the_rate(lab: Lab) -> None:
     rate = measured.links[0].quantity("rate")
     assert rate is not None and rate.measured is not None
     assert rate.measured == pytest.approx(RATE_BPS, rel=0.015)
+    buffer = measured.links[0].quantity("buffer")
+    assert buffer is not None and buffer.measured == pytest.approx(THERE.buffer_bytes, rel=0.1)
     west = lab.nodes["west"]
     command = ["iperf3", "--server", "--one-off", "--json", "--interval", "0.5", "--bind", west.wan_address]
     server = west.remote.start("iperf3", command)
@@ -129,7 +123,7 @@ def test_iperf3_agrees_on_the_rate(lab: Lab) -> None:
 
 def iperf3(lab: Lab, address: str) -> dict[str, Any]:
     """UDP faster than the link; again until the server listens."""
-    command = ["iperf3", "--client", address, "--udp", "--bitrate", "30M", "--length", "1472", "--time", "4"]
+    command = ["iperf3", "--client", address, "--udp", "--bitrate", "30M", "--length", "1472", "--time", "3"]
     deadline = time.monotonic() + DEADLINE_S
     while True:
         done = lab.nodes["east"].remote.run([*command, "--json", "--get-server-output"], check=False)
