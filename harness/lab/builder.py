@@ -32,6 +32,7 @@ from harness.nodes.namespace_node import NamespaceNode, NodeBuilder
 from harness.nodes.nat import start_nat
 from harness.nodes.network_settings import DEFAULT_CONGESTION_CONTROL
 from harness.plan.addressing import LabPlan, plan_lab
+from harness.plan.core_needs import core_needs
 from harness.wan.port import WanCore
 
 Progress = Callable[[str], None]
@@ -171,7 +172,8 @@ class LabBuilder:
     def _place_core(self, paths: LabPaths, ledger: Ledger) -> WanCore:
         from harness.wan.placement import place_core
 
-        return place_core(self._wan, len(self._topology.sites), ledger, paths.core_directory, self._seed)
+        needs = core_needs(self._topology)
+        return place_core(self._wan, len(self._topology.sites), ledger, paths.core_directory, self._seed, needs)
 
     def _undo(self, failure: BaseException) -> None:
         if self._nodes is not None:

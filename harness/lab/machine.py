@@ -103,6 +103,15 @@ def _core_placements() -> Iterator[Finding]:
         cost="the WAN core runs in a micro-VM: about 1 Gbit/s in all, seconds to boot" if netns else "",
         remedy="modprobe sch_netem, or boot a kernel with CONFIG_NET_SCH_NETEM" if netns else "",
     )
+    if not netns:
+        lacks = {option: lack for option, lack in host.options.items() if lack}
+        yield Finding(
+            subject="options of a core in a namespace",
+            state="limit" if lacks else "ok",
+            found=f"this kernel has no {', '.join(lacks)}" if lacks else ", ".join(host.options),
+            cost="topologies with such queues or duplicates run their core in a micro-VM" if lacks else "",
+            remedy="modprobe sch_tbf sch_codel sch_fq_codel ifb cls_flower act_mirred" if lacks else "",
+        )
     yield Finding(
         subject="micro-VM core",
         state="ok" if not vm else "lack" if netns else "limit",
