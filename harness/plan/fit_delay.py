@@ -120,15 +120,27 @@ def quantiles(delays_us: Sequence[float], count: int) -> tuple[float, ...]:
 
 def fitted_quantiles(fit: DelayFit, count: int) -> tuple[float, ...]:
     """So many quantiles of the fitted delay, of a shape with a name, at the middles of equal probabilities."""
-    a = PARETO_SHAPE
-    spread = math.sqrt(a / ((a - 1) ** 2 * (a - 2)))
     inverse: dict[Shape, Callable[[float], float]] = {
-        "uniform": lambda share: 2 * share - 1,
+        "uniform": _uniform_quantile,
         "normal": NormalDist().inv_cdf,
-        "pareto": lambda share: ((1 - share) ** (-1 / a) - a / (a - 1)) / spread,
+        "pareto": _pareto_quantile,
     }
-    shape = inverse.get(fit.shape, lambda _: 0.0)
+    shape = inverse.get(fit.shape, _steady)
     return tuple(fit.delay_us + fit.jitter_us * shape((index + 0.5) / count) for index in range(count))
+
+
+def _steady(_share: float) -> float:
+    return 0.0
+
+
+def _uniform_quantile(share: float) -> float:
+    """In half widths around the mean, as a uniform jitter is given."""
+    return 2 * share - 1
+
+
+def _pareto_quantile(share: float) -> float:
+    a = PARETO_SHAPE
+    return float((1 - share) ** (-1 / a) - a / (a - 1)) / math.sqrt(a / ((a - 1) ** 2 * (a - 2)))
 
 
 def _distance(ordered: Sequence[float], mean: float, deviation: float, cumulative: Callable[[float], float]) -> float:
