@@ -67,10 +67,9 @@ def topologies(_ctx: typer.Context) -> Iterable[str]:
 @_offered
 def traces(_ctx: typer.Context) -> Iterable[str]:
     """Shipped traces, and trace files here."""
-    from harness.config.shipped import shipped_dir
+    from harness.config.trace_file import shipped_traces
 
-    shipped = [path.name.split(".")[0] for path in (shipped_dir("topologies") / "traces").glob("*.yaml*")]
-    return [*shipped, *_files(".yaml")]
+    return [*(path.stem for path in shipped_traces()), *_files(".trace")]
 
 
 @_offered

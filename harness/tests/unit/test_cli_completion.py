@@ -38,6 +38,7 @@ def test_commands_topologies_and_labs_are_offered(tmp_path: Path) -> None:
     assert words("longhaul capt", tmp_path) == ["capture"]
     assert set(words("longhaul validate four", tmp_path)) >= {"four-sites", "four-sites-lossy", "four-of-mine.yaml"}
     assert words("longhaul exec --lab de", tmp_path) == ["desk"]
+    assert words("longhaul play lte", tmp_path) == ["lte-driving"]
 
 
 def test_where_nothing_is_known_nothing_is_offered_and_nothing_is_said(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from harness.config.places import load_placed
 from harness.config.shipped import shipped_dir, shipped_topologies
+from harness.config.trace_file import load_trace, shipped_traces
 from harness.model.impairment import (
     ActiveQueue,
     Chance,
@@ -403,3 +404,8 @@ def test_a_trace_that_is_finer_than_it_can_be_played() -> None:
     assert rules_at(5_000, 1) == ["trace-too-fine"]
     assert rules_at(50_000, 1) == []
     assert rules_at(50_000, 100) == ["trace-too-fine"]
+
+
+@pytest.mark.parametrize("path", shipped_traces(), ids=lambda path: path.stem)
+def test_shipped_traces_can_be_played(path: Path) -> None:
+    assert list(check_playback(load_trace(path), 0)) == []
