@@ -137,8 +137,9 @@ def _named_sites(event: dict[str, Plain]) -> Iterator[tuple[Path, str]]:
             yield (key,), name
     for key, depth in (("between", 1), ("groups", 2), ("links", 1)):
         for place, name in _leaves(event.get(key), (key,), depth):
-            for part in name.replace(" ", "").split(">") if key == "links" else [name]:
-                yield place, part
+            # What is no link is the document's own complaint.
+            parts = name.replace(" ", "").split(">") if key == "links" else [name]
+            yield from ((place, part) for part in parts if key != "links" or len(parts) == 2)
 
 
 def _leaves(value: Plain, path: Path, depth: int) -> Iterator[tuple[Path, str]]:
