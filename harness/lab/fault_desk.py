@@ -245,10 +245,14 @@ class FaultDesk:
 
     def _play(self, fault: FaultBegin, event: Play, links: tuple[LinkEnds, ...]) -> None:
         from harness.lab.player import Player
+        from harness.plan.playback import as_access, onto_links
 
         player = Player(self._lab)
         self._players[fault.id] = player
-        player.play(event.trace, links, offset_s=event.offset_s, speed=event.speed, loop=event.loop)
+        # All links of a site have one thing in common, its access line.
+        site = event.links.site
+        targets = onto_links(links) if site is None else as_access(self._lab.topology, site)
+        player.play(event.trace, targets, offset_s=event.offset_s, speed=event.speed, loop=event.loop)
 
     def _undo(self, fault: FaultBegin, planned_s: float | None) -> None:
         event, holder = fault.event, _holder(fault)
