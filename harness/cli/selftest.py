@@ -57,7 +57,7 @@ def selftest(
         float, typer.Option(help="With --in-vm: end the guest after so many minutes.", metavar="MINUTES", min=1)
     ] = _DEADLINE_MIN,
     calibrate: Annotated[
-        Literal["quick", "full"], typer.Option(help="How thoroughly the grid is measured; quick: no rate, no buffer.")
+        Literal["quick", "full"], typer.Option(help="How thoroughly links are measured; quick: no rate, no buffer.")
     ] = "full",
     wan: Annotated[Literal["auto", "netns", "vm"], typer.Option(help="Where the grid's WAN core runs.")] = "auto",
     seed: Annotated[int, typer.Option(help="The WAN's dice.", min=0)] = 1,
@@ -109,7 +109,7 @@ def selftest(
         if not in_vm:
             return _grid(results, wan, seed, calibrate, display, as_json)
         topologies = topology or list(_COMPARED_TOPOLOGIES if compare else _GRID_TOPOLOGIES)
-        return _guest(results, only, compare, topologies, seed, deadline * 60, display, as_json)
+        return _guest(results, only, compare, topologies, seed, calibrate, deadline * 60, display, as_json)
 
 
 def _grid(
@@ -148,6 +148,7 @@ def _guest(
     compare: bool,
     topologies: list[str],
     seed: int,
+    depth: Literal["quick", "full"],
     deadline_s: float,
     display: Display,
     as_json: bool,
@@ -158,12 +159,13 @@ def _guest(
     from harness.selftest.in_vm import run_in_guest
     from harness.selftest.parts import choose_parts
 
-    here = certify(topologies, "vm", seed, display.say) if compare else None
+    here = certify(topologies, "vm", seed, depth, display.say) if compare else None
     record = run_in_guest(
         choose_parts("certificate" if compare else only),
         results,
         topologies=topologies,
         seed=seed,
+        depth=depth,
         deadline_s=deadline_s,
         on_event=display.show,
         progress=display.say,

@@ -1,13 +1,14 @@
 """Labs measured for their own sake: each topology is built, its WAN is certified, and the lab is taken down.
 
-Usage, in a guest: ``python -m harness.selftest.certificate WAN RESULT.json SEED TOPOLOGY...``. Exit status 4 when a
-link is not as asked.
+Usage, in a guest: ``python -m harness.selftest.certificate WAN RESULT.json SEED DEPTH TOPOLOGY...``. Exit status 4
+when a link is not as asked.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -16,7 +17,7 @@ from harness.config.topology_file import load_topology
 from harness.errors import ExitCode
 from harness.lab.lab import Lab
 from harness.model.base import Value
-from harness.model.measurement import Certificate
+from harness.model.measurement import Certificate, Depth
 from harness.model.verdict import Verdict
 
 Wan = Literal["auto", "netns", "vm"]
@@ -43,7 +44,9 @@ class Certificates(Value):
         return bool(self.labs) and all(lab.certificate.verdict is Verdict.PASS for lab in self.labs)
 
 
-def certify(topologies: Sequence[str], wan: Wan, seed: int, progress: Callable[[str], None]) -> Certificates:
+def certify(
+    topologies: Sequence[str], wan: Wan, seed: int, depth: Depth, progress: Callable[[str], None]
+) -> Certificates:
     """Build, measure and take down a lab for each topology (a file or a shipped name).
 
     Raises InputError for an unknown topology, LabError when a lab breaks.
@@ -54,7 +57,7 @@ def certify(topologies: Sequence[str], wan: Wan, seed: int, progress: Callable[[
         progress(f"building {name}")
         lab = Lab.up(model, wan=wan, seed=seed, progress=progress)
         try:
-            certificate = lab.measure(progress=progress)
+            certificate = lab.measure(progress=progress, calibrate=depth)
             labs.append(
                 LabCertificate(
                     topology=name,
@@ -71,10 +74,11 @@ def certify(topologies: Sequence[str], wan: Wan, seed: int, progress: Callable[[
 
 def main() -> int:
     """See the module."""
-    wan, result, seed, *topologies = sys.argv[1:]
-    if wan not in get_args(Wan):
-        raise ValueError(f"no such placement: {wan}")
-    found = certify(topologies, wan, int(seed), lambda step: print(step, flush=True))  # type: ignore[arg-type]
+    wan, result, seed, depth, *topologies = sys.argv[1:]
+    if wan not in get_args(Wan) or depth not in get_args(Depth):
+        raise ValueError(f"no such placement or depth: {wan}, {depth}")
+    said = partial(print, flush=True)
+    found = certify(topologies, wan, int(seed), depth, said)  # type: ignore[arg-type]
     Path(result).write_text(found.model_dump_json(indent=2))
     for lab in found.labs:
         for link in lab.certificate.links:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from harness.errors import CoreError, ExitCode, InputError
 from harness.model.base import Value
+from harness.model.measurement import Depth
 from harness.selftest.certificate import Certificates
 from harness.selftest.guest import RESULTS, Accelerator, Event, GuestProgram, require_root, run_guest
 from harness.selftest.guest_image import ensure_guest_image
@@ -56,6 +57,7 @@ def run_in_guest(
     *,
     topologies: Sequence[str],
     seed: int,
+    depth: Depth,
     deadline_s: float,
     on_event: Tell,
     progress: Callable[[str], None],
@@ -71,7 +73,9 @@ def run_in_guest(
     results.mkdir(parents=True, exist_ok=True)
     image = ensure_guest_image(progress)
     accelerator = _accelerator(progress)
-    orders = tuple(order_part(name, sys.executable, str(RESULTS), topologies, seed) for name in parts)
+    orders = tuple(
+        order_part(name, sys.executable, str(RESULTS), topologies=topologies, seed=seed, depth=depth) for name in parts
+    )
     environment = {"PATH": f"{Path(sys.executable).parent}:{_PATH}", "PYTHONUNBUFFERED": "1"}
     environment |= {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     order = GuestOrder(environment=environment, results=str(RESULTS), parts=orders)

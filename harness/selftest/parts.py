@@ -7,6 +7,7 @@ from typing import Literal
 
 from harness.errors import ExitCode, InputError
 from harness.model.base import Value
+from harness.model.measurement import Depth
 
 PartName = Literal["contract", "lab", "certificate", "smoke"]
 PART_NAMES: tuple[PartName, ...] = ("contract", "lab", "certificate", "smoke")
@@ -59,11 +60,13 @@ def choose_parts(only: str) -> tuple[PartName, ...]:
     return tuple(name for name in PART_NAMES if not asked or name in asked)
 
 
-def order_part(name: PartName, python: str, results: str, topologies: Sequence[str], seed: int) -> PartOrder:
+def order_part(
+    name: PartName, python: str, results: str, *, topologies: Sequence[str], seed: int, depth: Depth
+) -> PartOrder:
     """How one part is run by this Python, with its results in that directory of the guest."""
     if name == "certificate":
-        words = ["-m", "harness.selftest.certificate", "netns", f"{results}/certificate.json", str(seed), *topologies]
-        return PartOrder(name=name, argv=(python, *words))
+        words = ["-m", "harness.selftest.certificate", "netns", f"{results}/certificate.json", str(seed), depth]
+        return PartOrder(name=name, argv=(python, *words, *topologies))
     if name == "smoke":
         words = ["-m", "harness.cli.main", "run", "smoke", "--tags", "ci", "--wan", "netns", "--seed", str(seed)]
         out = f"{results}/smoke"

@@ -133,7 +133,7 @@ def test_parts_are_chosen_by_name_in_their_own_order() -> None:
     ],
 )
 def test_what_the_end_of_a_part_means(name: str, status: int, tests: int, expected: ExitCode) -> None:
-    order = order_part(name, "python", "/results", ["four-sites"], 1)  # type: ignore[arg-type]
+    order = order_part(name, "python", "/results", topologies=["four-sites"], seed=1, depth="quick")  # type: ignore[arg-type]
     assert judge_part(order, status, 1.0, tests, 0, 0).exit_code is expected
 
 
