@@ -83,7 +83,7 @@ _CODEL_MAJOR = 0x0400
 _FQ_CODEL_MAJOR = 0x0500
 _COUNTED_IN_PACKETS = 1
 """Stands in the correlation of a corruption that never happens: the buffer was asked for in packets."""
-_SLOT_TABLE = -1
+_SLOT_TABLE = 2**62
 """Stands in the longest delay of slots that go by a table; its fingerprint is in the shortest."""
 _DECIMALS = 9
 """Probabilities are kept by the kernel in units of 2**-32: nine decimals survive the way there and back."""
