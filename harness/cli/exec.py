@@ -17,7 +17,9 @@ def register(app: typer.Typer) -> None:
 
 
 def execute(
-    site: Annotated[str, typer.Argument(help="The site.", autocompletion=complete.nodes)],
+    site: Annotated[
+        str, typer.Argument(help="A site, or one of its nodes as SITE.NODE.", autocompletion=complete.nodes)
+    ],
     command: Annotated[list[str], typer.Argument(metavar="COMMAND", help="What to run, after `--`.")],
     lab: LabOption = None,
 ) -> int:
@@ -31,7 +33,7 @@ def execute(
 
         longhaul exec tokyo -- ping -c 3 ireland
 
-        longhaul exec tokyo -- sh -c 'ls -l | wc -l'
+        longhaul exec tokyo.db -- sh -c 'ls -l | wc -l'
     """
     node = open_site(lab, site)
     stdin = None if sys.stdin.isatty() else sys.stdin.buffer

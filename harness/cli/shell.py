@@ -17,7 +17,9 @@ def register(app: typer.Typer) -> None:
 
 
 def shell(
-    site: Annotated[str, typer.Argument(help="The site.", autocompletion=complete.nodes)],
+    site: Annotated[
+        str, typer.Argument(help="A site, or one of its nodes as SITE.NODE.", autocompletion=complete.nodes)
+    ],
     lab: LabOption = None,
 ) -> int:
     """Open a shell at a site, in its data directory.
