@@ -75,12 +75,11 @@ def check_link(link: Link, back: Link, topology_mtu: int, capacity: Capacity | N
         )
     if link.mtu is not None and link.mtu < IPV6_LEAST_MTU <= topology_mtu:
         yield LintFinding(
-            severity="warning",
+            severity="note",
             rule="mtu-below-ipv6",
             subject=(*subject, "mtu"),
-            reason=f"IPv6 needs {IPV6_LEAST_MTU} B on every link (RFC 8200): with {link.mtu} B this link carries IPv4 "
-            "alone",
-            instead=f"mtu: {IPV6_LEAST_MTU} or more, unless only IPv4 is to be tested",
+            reason=f"IPv6 needs {IPV6_LEAST_MTU} B on every link (RFC 8200), and the core grants them: {link.mtu} B "
+            "are for IPv4 alone",
         )
 
 

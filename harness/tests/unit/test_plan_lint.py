@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from harness.model.impairment import (
 from harness.model.timeline import Change, LinkChoice, Outage, Ramp
 from harness.model.topology import CrossTraffic, Link, Nat, Site, Topology
 from harness.model.trace import Course, Trace
+from harness.plan import lint_link
 from harness.plan.lint import ASSUMED_CORES, LintFinding, LintSummary, lint_profile, lint_topology
 from harness.plan.lint_time import check_playback
 
@@ -409,3 +411,12 @@ def test_a_trace_that_is_finer_than_it_can_be_played() -> None:
 @pytest.mark.parametrize("path", shipped_traces(), ids=lambda path: path.stem)
 def test_shipped_traces_can_be_played(path: Path) -> None:
     assert list(check_playback(load_trace(path), 0)) == []
+
+
+def test_every_rule_stands_in_the_field_reference() -> None:
+    reference = (shipped_dir("topologies") / "README.md").read_text()
+    sources = [path.read_text() for path in Path(lint_link.__file__).parent.glob("lint_*.py")]
+    named = {rule for text in sources for rule in re.findall(r'"((?:[a-z0-9]+-)+[a-z0-9]+)"', text)}
+    named -= {"gilbert-elliott", "four-state", "fq-codel"}
+    assert len(named) > 35
+    assert [rule for rule in sorted(named) if f"`{rule}`" not in reference] == []
