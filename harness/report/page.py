@@ -86,6 +86,44 @@ class HealthRow:
 
 
 @dataclass(frozen=True)
+class EventRow:
+    """A fault: something that was broken on purpose."""
+
+    at: str
+    what: str
+    subject: str
+    lasted: str
+    late: str
+    origin: str
+    tests: str
+
+
+@dataclass(frozen=True)
+class PlaybackRow:
+    """A trace that links followed."""
+
+    trace: str
+    links: str
+    lasted: str
+    changes: str
+    late: str
+    restored: str
+
+
+@dataclass(frozen=True)
+class FlowRow:
+    """A stream of cross traffic."""
+
+    name: str
+    pattern: str
+    offered: str
+    sent: str
+    received: str
+    lasted: str
+    problem: str
+
+
+@dataclass(frozen=True)
 class WanMoment:
     """Something that was done to the WAN."""
 
@@ -148,6 +186,9 @@ class ReportView:
     strip: str
     certificate: CertificateView | None
     counters: tuple[CounterRow, ...]
+    faults: tuple[EventRow, ...]
+    playbacks: tuple[PlaybackRow, ...]
+    flows: tuple[FlowRow, ...]
     health: tuple[HealthRow, ...]
     host: tuple[tuple[str, str], ...]
     suites: tuple[SuiteView, ...]

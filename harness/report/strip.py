@@ -67,12 +67,9 @@ def moments(changes: Sequence[WanChange]) -> list[Moment]:
 
 
 def all_changes(record: RunRecord) -> list[WanChange]:
-    """Every change of the run once, in order; a change may be noted at more than one test."""
-    unique: list[WanChange] = []
-    for change in (change for test in record.tests for change in test.wan_changes):
-        if change not in unique:
-            unique.append(change)
-    return sorted(unique, key=lambda change: change.actual_s)
+    """Every change of the run once, in order; a change may be noted at more than one test, and outside of all."""
+    noted = (change for test in record.tests for change in test.wan_changes)
+    return sorted(dict.fromkeys((*record.changes, *noted)), key=lambda change: change.actual_s)
 
 
 def cuts(changes: Sequence[WanChange], end_s: float) -> list[Cut]:

@@ -16,6 +16,7 @@ from harness.model.run_record import Environment, RunRecord, TestRecord
 from harness.model.units import brief_duration, brief_number, brief_rate, brief_share, brief_size
 from harness.model.verdict import Verdict
 from harness.report.certificate_view import certificate_view
+from harness.report.events_view import fault_rows, flow_rows, playback_rows
 from harness.report.page import CounterRow, Figure, FileLink, HealthRow, ReportView, SuiteView, TestView, WanMoment
 from harness.report.picture import draw
 from harness.report.strip import all_changes, draw_strip, moments
@@ -59,6 +60,9 @@ def report_view(record: RunRecord) -> ReportView:
         strip=draw_strip(record) if record.tests else "",
         certificate=None if record.certificate is None else certificate_view(record.certificate, record.topology),
         counters=tuple(_counter_row(counters) for counters in record.counters),
+        faults=tuple(fault_rows(record)),
+        playbacks=tuple(playback_rows(record)),
+        flows=tuple(flow_rows(record)),
         health=tuple(_health(record.health)),
         host=_host(record.health),
         suites=_suites(record.tests),

@@ -11,9 +11,12 @@ from xml.etree import ElementTree
 import jsonschema
 import pytest
 
+from harness.model.cross_traffic import FlowReport
 from harness.model.health import HealthFinding, RunHealth
 from harness.model.measurement import Certificate, LinkCertificate, Quantity
-from harness.model.run_record import RunRecord, TestRecord
+from harness.model.playback import Lateness, PlaybackReport
+from harness.model.run_record import RunFault, RunRecord, TestRecord
+from harness.model.timeline import Kill, Outage, Target
 from harness.model.verdict import Verdict
 from harness.report.junit import to_junit
 from harness.report.run_json import from_json, run_schema, to_json
@@ -250,6 +253,37 @@ def test_the_certificate_lies_beside_the_page(tmp_path: Path) -> None:
     assert Certificate.model_validate_json((tmp_path / "certificate.json").read_text()) == record.certificate
     write_report(bare(record), tmp_path / "bare")
     assert not (tmp_path / "bare" / "certificate.json").exists()
+
+
+def test_faults_traces_and_cross_traffic_are_told_with_their_times() -> None:
+    outage = RunFault(
+        event=Outage(site="sydney", at_s=10, duration_s=20), subject="sydney", origin="timeline", planned_s=96.0,
+        begun_s=96.0016, ended_s=116.0,
+    )  # fmt: skip
+    killed = RunFault(
+        event=Kill(node="tokyo", target=Target(role="coordinator")), subject="coordinator at tokyo", origin="suite",
+        planned_s=None, begun_s=250.0, ended_s=250.0,
+    )  # fmt: skip
+    playback = PlaybackReport(
+        trace="lte-driving", holder="trace", links=("virginia>sydney",), began_s=5, ended_s=65, changes=1200,
+        lateness=Lateness(p50_ms=0.41, p99_ms=2.5, max_ms=6.1), restored=True,
+    )  # fmt: skip
+    flow = FlowReport(
+        source="virginia", destination="tokyo", pattern="tcp", port=1, seconds=60, offered_bps=9e6, sent_bps=9e6,
+        received_bps=8.9e6, flows=4,
+    )  # fmt: skip
+    record = sample_record().model_copy(
+        update={"faults": (killed, outage), "playbacks": (playback,), "cross_traffic": (flow,)}
+    )
+    view = report_view(record)
+    first, second = view.faults
+    assert (first.what, first.lasted, first.late) == ("outage", "20 s", "1.6 ms")
+    assert first.tests == "A large file arrives over a lossy link"
+    assert (second.what, second.lasted, second.late) == ("kill", "at once", "")
+    assert view.playbacks[0].late == "0.41 ms, 99% 2.50 ms, at most 6.10 ms"
+    assert view.flows[0].pattern == "tcp, 4 flows"
+    text = Page(to_html(record)).text
+    assert all(word in text for word in ("coordinator at tokyo", "lte-driving", "8.9 Mbit/s"))
 
 
 def test_what_falsified_the_wan_is_named() -> None:
