@@ -37,8 +37,10 @@ def remember(result: CoreBenchmark) -> None:
         full = [load for load in result.throughput if load.path == placement and load.packet_bytes >= 1000]
         if full:
             best = max(full, key=lambda load: load.carried_packets_per_s)
+            own_us = [core.forward_us for core in result.cores if core.path == placement]
             found[placement] = assumed.model_copy(
                 update={
+                    "forward_us": max(own_us, default=assumed.forward_us),
                     "packets_per_s": best.carried_packets_per_s,
                     "bits_per_s": best.carried_gbit_s * 1e9,
                     "source": "measured on this machine by longhaul bench core",

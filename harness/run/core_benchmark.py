@@ -93,6 +93,16 @@ class SetUp(Value):
     lab_mib: float
 
 
+class Core(Value):
+    """What carried a lab of that many sites. ``forward_us``: its own time for a packet, which delays are less by."""
+
+    path: str
+    sites: int
+    kernel: str
+    detail: str
+    forward_us: int
+
+
 class Host(Value):
     """The machine. ``busy_cores`` is what other work took when the benchmark began."""
 
@@ -106,7 +116,7 @@ class CoreBenchmark(Value):
     """All that was measured. A path is ``veth`` (plain forwarding), ``netns`` or ``vm``."""
 
     host: Host
-    cores: dict[str, str]
+    cores: tuple[Core, ...]
     throughput: tuple[Throughput, ...]
     changes: tuple[ChangeTime, ...]
     set_up: tuple[SetUp, ...]
@@ -131,15 +141,15 @@ def run_benchmark(chosen: Sequence[Placement], effort: Effort, tell: Progress) -
         processor=_processor_name(),
         busy_cores=round(idle_cores(effort.trial_s), 2),
     )
-    cores: dict[str, str] = {}
-    throughput, changes, set_up = list(_plain(effort, tell)), [], []
+    throughput = list(_plain(effort, tell))
+    cores, changes, set_up = [], [], []
     for placement in chosen:
         for sites in effort.sites:
             for warm in (False, True):
                 tell(f"{placement}: building {sites} sites" + (" on a warm core" if warm else ""))
                 with _lab(_topology(sites), placement, tell, warm=warm) as (lab, built):
-                    cores[f"{placement}, {sites} sites"] = f"linux {lab.core.kernel_release}, {lab.core.detail}"
                     if warm or placement == "netns":
+                        cores.append(_core(lab, placement))
                         loads = _loads(lab, placement, effort, tell, thorough=sites == effort.sites[0])
                         throughput += loads
                         tell(f"{placement}: changing a link of {sites} sites")
@@ -148,7 +158,7 @@ def run_benchmark(chosen: Sequence[Placement], effort: Effort, tell: Progress) -
                 if placement == "netns":
                     break
     return CoreBenchmark(
-        host=host, cores=cores, throughput=tuple(throughput), changes=tuple(changes), set_up=tuple(set_up)
+        host=host, cores=tuple(cores), throughput=tuple(throughput), changes=tuple(changes), set_up=tuple(set_up)
     )
 
 
@@ -301,6 +311,16 @@ def _lab(topology: Topology, placement: Placement, tell: Progress, *, warm: bool
         begin = time.monotonic()
         lab.down()
         built.down_s = time.monotonic() - begin
+
+
+def _core(lab: Lab, placement: Placement) -> Core:
+    return Core(
+        path=placement,
+        sites=len(lab.plan.sites),
+        kernel=lab.core.kernel_release,
+        detail=lab.core.detail,
+        forward_us=lab.core.state()["core_delay_us"],
+    )
 
 
 def _core_pid(lab: Lab) -> int | None:

@@ -27,7 +27,7 @@ def benchmark(busy: float) -> CoreBenchmark:
 
     return CoreBenchmark(
         host=Host(kernel="6", processors=2, processor="x", busy_cores=busy),
-        cores={},
+        cores=(),
         throughput=(
             load("vm", 1500, 50_000),
             load("vm", 1500, 60_000),
