@@ -48,7 +48,8 @@ def _tell(lab: dict[str, Any]) -> None:
 
     from harness.model.units import brief_rate
 
-    console = Console()
+    # Without emoji: ":100:" in an IPv6 address is none.
+    console = Console(emoji=False)
     if lab["state"] == "unfinished":
         console.print(f"[b]{lab['lab']}[/b]  [yellow]unfinished[/yellow]: {lab['reason']}")
         return

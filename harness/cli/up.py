@@ -100,7 +100,8 @@ def _tell(lab: Lab) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    # Without emoji: ":100:" in an IPv6 address is none.
+    console = Console(emoji=False)
     console.print(
         f"[b]{lab.lab_id}[/b] is up after {lab.up_seconds:.1f} s: {lab.topology.name}, "
         f"WAN core in a {'micro-VM' if lab.core.placement == 'vm' else 'namespace'} (Linux {lab.core.kernel_release})"
