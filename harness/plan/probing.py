@@ -48,7 +48,7 @@ FEWEST_PACKETS = 8
 """The fewest values whose least and greatest are a 99% interval of the median."""
 MOST_DENSE_PACKETS: Mapping[Depth, int] = {"quick": 1_000, "full": 20_000}
 WANTED_BURSTS = 60
-LIGHT_BUDGET_PPS = 3_000
+LIGHT_BUDGET_PPS = 1_500
 """Of all links together, echoes not counted: what a small machine carries without noise of its own."""
 DENSE_BUDGET_PPS = 5_000
 JITTER_SPACING = 4

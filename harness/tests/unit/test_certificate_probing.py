@@ -83,7 +83,7 @@ def test_a_dense_stream_begins_when_the_link_is_quiet(link: Impairment) -> None:
         assert all(dense.first_us >= one.last_us for one in streams if one.kind == "light")
 
 
-@pytest.mark.parametrize(("sites", "most_s"), [(4, 2.6), (16, 2.6), (32, 5), (128, 6)])
+@pytest.mark.parametrize(("sites", "most_s"), [(4, 2.6), (16, 2.6), (32, 6), (128, 7)])
 def test_a_quick_measurement_is_quick_at_any_size(sites: int, most_s: float) -> None:
     wanted = mesh(sites)
     chosen, note = sampled_links([f"s{index}" for index in range(sites)], "quick", wanted)
