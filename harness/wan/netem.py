@@ -154,13 +154,13 @@ def _decoded(options: bytes) -> NetemSettings:
         rate = _U64.unpack(found[RATE64])[0]
     models = dict(attributes(found.get(LOSS, b""), 0))
     jitter_ns = _S64.unpack(found[JITTER64])[0] if JITTER64 in found else jitter * _NS_PER_TICK
-    named = reorder[1] if not gap else cell_overhead & U32_MAX
+    spare = 0 if cell_size else cell_overhead & U32_MAX
     return NetemSettings(
         limit=limit,
         latency_ns=_S64.unpack(found[LATENCY64])[0] if LATENCY64 in found else latency * _NS_PER_TICK,
         jitter_ns=jitter_ns,
         delay_correlation=correlations[0],
-        distribution=named,
+        distribution=spare if gap else reorder[1],
         loss=loss,
         loss_correlation=correlations[1],
         gilbert_elliott=GilbertElliottSettings(*_GE.unpack(models[_LOSS_GE])) if _LOSS_GE in models else None,

@@ -29,7 +29,6 @@ from harness.plan.addressing import LabPlan, plan_lab
 from harness.plan.certificate import certify
 from harness.plan.prober_protocol import Observation, observations, prober_plan
 from harness.plan.probing import Session, plan_sessions
-from harness.plan.qdisc_settings import GilbertElliottSettings, NetemSettings
 from harness.plan.shaping import realised
 from harness.wan import machine as machine_module
 from harness.wan import vm_core
@@ -38,7 +37,6 @@ from harness.wan.local_transport import in_netns
 from harness.wan.native_program import compiled
 from harness.wan.placement import end_warm_cores, host_report, open_core, place_core
 from harness.wan.port import WanCore
-from harness.wan.tc_messages import get_qdisc, read_qdisc
 
 pytestmark = [pytest.mark.root, pytest.mark.vm]
 
@@ -440,70 +438,6 @@ def test_frames_that_a_dead_client_left_are_dropped(bench: Bench, placement: str
 def dump_request() -> bytes:
     """RTM_GETQDISC of everything."""
     return struct.pack("=IHHII", 36, 38, 0x301, 99, 0) + bytes(20)
-
-
-# TCA_OPTIONS as iproute2 6.1 sends them: strace -xx -e sendmsg tc qdisc add dev lo root handle 1: netem ...
-TC = {
-    "delay 40ms 3ms limit 1000": (
-        "68890900e80300000000000000000000000000001bb70000",
-        NetemSettings(limit=1000, latency_ns=40_000_000, jitter_ns=3_000_000),
-    ),
-    "delay 25ms limit 1073741824 loss 1.5%": (
-        "e1f50500000000403d0ad703000000000000000000000000",
-        NetemSettings(limit=2**30, latency_ns=25_000_000, loss=0x03D70A3D),
-    ),
-    "limit 100 loss gemodel 2% 20% 90% 0.1%": (
-        "000000006400000000000000000000000000000000000000180005801400020052b81e05333333339999991937894100",
-        NetemSettings(
-            limit=100,
-            gilbert_elliott=GilbertElliottSettings(p=0x051EB852, r=0x33333333, h=0x19999999, k1=0x00418937),
-        ),
-    ),
-    "limit 21 rate 8mbit -14": (
-        "0000000015000000000000000000000000000000000000001400060040420f00f2ffffff0000000000000000",
-        NetemSettings(limit=21, rate=1_000_000, overhead=-14),
-    ),
-    "limit 21 rate 100gbit": (
-        (
-            "0000000015000000000000000000000000000000000000000c00080000dd0ee90200000014000600ffffffff"
-            "000000000000000000000000"
-        ),
-        NetemSettings(limit=21, rate=12_500_000_000),
-    ),
-}
-
-
-@pytest.mark.parametrize("line", TC)
-def test_the_kernel_holds_the_same_bytes_whether_tc_or_this_codec_set_them(bench: Bench, line: str) -> None:
-    sent_by_tc, settings = TC[line]
-    kernel = bench.core._kernel  # type: ignore[attr-defined]
-    with kernel.batch() as batch:
-        batch.link("add", ifname="trial0", kind="veth", peer="trial1")
-    try:
-        index = kernel.links()["trial0"]["index"]
-        kernel.apply([add_qdisc(index, bytes.fromhex(sent_by_tc))])
-        from_tc = held_options(kernel, index)
-        with kernel.batch() as batch:
-            batch.tc("del", index=index, parent=0xFFFFFFFF, handle=0x10000)
-            batch.tc("add", "netem", index, handle=0x10000, parent=0xFFFFFFFF, settings=settings)
-        assert held_options(kernel, index) == from_tc
-    finally:
-        with kernel.batch() as batch:
-            batch.link("del", ifname="trial0")
-
-
-def add_qdisc(index: int, options: bytes) -> bytes:
-    """RTM_NEWQDISC with these options, as the root of an interface."""
-    body = struct.pack("=BBHiIII", 0, 0, 0, index, 0x10000, 0xFFFFFFFF, 0)
-    body += struct.pack("=HH", 10, 1) + b"netem\0\0\0" + struct.pack("=HH", 4 + len(options), 2) + options
-    return struct.pack("=IHHII", 16 + len(body), 36, 0x605, 0, 0) + body
-
-
-def held_options(kernel: Kernel, index: int) -> bytes:
-    """What the kernel holds, but for the seed that it drew itself."""
-    (answer,) = kernel.transact([get_qdisc(index, 0x10000)])
-    options = read_qdisc(answer).options
-    return options[:-12] if options[-12:-8] == struct.pack("=HH", 12, 14) else options
 
 
 def test_two_cores_at_once_and_a_warm_one_serves_again(
