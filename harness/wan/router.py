@@ -23,7 +23,7 @@ from harness.plan.addressing import SMALLEST_MTU6, WAN_INTERFACE, WAN_RANGE, WAN
 from harness.plan.shaping import BLOCKED, MAX_CORE_DELAY_US
 from harness.wan.calibration import CALIBRATION, one_way_delay_us
 from harness.wan.kernel import Kernel
-from harness.wan.local_transport import LocalTransport
+from harness.wan.local_transport import LocalTransport, in_netns
 from harness.wan.offloads import switch_off
 from harness.wan.qdisc_tree import QdiscTree
 
@@ -318,10 +318,10 @@ def _neighbours_of_core(site: SitePlan, ipv6: bool) -> list[str]:
 
 
 def _quiet_link(batch: Any, index: int, mac: str, mtu: int, ipv6: bool) -> None:
-    batch.link("set", index=index, address=mac, mtu=mtu, flags=_IFF_NOARP, change=_IFF_UP | _IFF_NOARP | _IFF_MULTICAST)
-    if ipv6:
-        mode = {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", _NO_LINK_LOCAL)]}
-        batch.link("set", index=index, IFLA_AF_SPEC={"attrs": [("AF_INET6", mode)]})
+    mode = {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", _NO_LINK_LOCAL)]}
+    families = {"IFLA_AF_SPEC": {"attrs": [("AF_INET6", mode)]}} if ipv6 else {}
+    changed = _IFF_UP | _IFF_NOARP | _IFF_MULTICAST
+    batch.link("set", index=index, address=mac, mtu=mtu, flags=_IFF_NOARP, change=changed, **families)
 
 
 def _add_address6(batch: Any, index: int, address: str) -> None:
@@ -335,8 +335,9 @@ def _add_neighbour(batch: Any, index: int, address: str, mac: str) -> None:
 
 def _configure_site(site: SitePlan, netns: str, mtu: int, ipv6: bool) -> None:
     gateways = [str(site.wan_gateway), *([str(site.wan_gateway6)] if ipv6 else [])]
+    with in_netns(netns):
+        index = socket.if_nametoindex(WAN_INTERFACE)
     with closing(Kernel(LocalTransport(netns))) as kernel:
-        index = kernel.links()[WAN_INTERFACE]["index"]
         with kernel.batch() as batch:
             _quiet_link(batch, index, site.wan_mac, mtu, ipv6)
             batch.addr("add", index=index, address=str(site.wan_address), prefixlen=site.wan_network.prefixlen)
