@@ -123,7 +123,7 @@ class Topology(Value):
         links, by_ends = self.links_by_ends
         if links is not self.links:
             # A copy with other links took the old ones' index along.
-            del self.__dict__["links_by_ends"]
+            self.__dict__.pop("links_by_ends", None)
             by_ends = self.links_by_ends[1]
         try:
             return by_ends[source, destination]
