@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from itertools import groupby, pairwise
+from pathlib import Path
 
 import pytest
 
@@ -319,6 +320,27 @@ def test_losses_are_marks_where_asked(bench: Bench) -> None:
     delays, sent, marked = overload(bench, 0.6, mark_as_capable=True)
     assert len(delays) == sent
     assert 0.2 < marked / sent < 0.4
+
+
+def test_nothing_of_a_lab_is_left_for_the_next(
+    bench: Bench,
+    placement: str,
+    tmp_path: Path,
+) -> None:
+    """Devices that double packets are no ports: they have to go all the same."""
+    plan, notes = make_plan("ctrg", 9, 2), Notes()
+    twice = Impairment(delay_us=3_000, duplicate=Chance(share=0.5))
+    for _ in range(2):
+        with nodes(plan) as netns:
+            core = place_core(placement, 2, notes, tmp_path, None)  # type: ignore[arg-type]
+            try:
+                core.attach(plan, netns, {("s0", "s1"): twice})
+                found = core.read_back()
+                names = core._kernel.links()  # type: ignore[attr-defined]
+            finally:
+                core.detach()
+        assert (found["s0", "s1"].duplicate, found["s1", "s0"].duplicate) == (twice.duplicate, None)
+        assert [name for name in names if name.startswith("dup")] == ["dup0x1"]
 
 
 def test_a_queue_changes_its_kind_while_packets_are_in_flight(bench: Bench) -> None:

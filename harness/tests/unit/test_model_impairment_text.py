@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from harness.model.impairment import GilbertElliottLoss, Impairment, IndependentLoss
+from harness.model.impairment import (
+    ActiveQueue,
+    Chance,
+    DelayDistribution,
+    FourStateLoss,
+    Framing,
+    GilbertElliottLoss,
+    Impairment,
+    IndependentLoss,
+    Reordering,
+    Slots,
+)
 from harness.model.impairment_text import describe, describe_change, describe_loss
 
 LONG_HAUL = Impairment(
@@ -20,6 +31,32 @@ LONG_HAUL = Impairment(
         (LONG_HAUL, "80 ms, 1% loss, 100 Mbit/s, buffer 250 kB"),
         (Impairment(delay_us=45_000, jitter_us=5_000), "45 ms ±5 ms"),
         (Impairment(loss=IndependentLoss(probability=0)), "no impairment"),
+        (
+            Impairment(
+                delay_us=20_000,
+                jitter_us=4_000,
+                distribution=DelayDistribution(kind="pareto"),
+                in_order=False,
+                duplicate=Chance(share=0.01),
+                reorder=Reordering(share=0.25, gap=5),
+            ),
+            "20 ms ±4 ms pareto, out of order, 1% duplicated, 25% reordered, each 5th",
+        ),
+        (
+            Impairment(
+                loss=FourStateLoss(p13=0.05, p31=0.25),
+                loss_marks=True,
+                rate_bps=2_000_000,
+                framing=Framing(overhead=40, cell=48, cell_overhead=5),
+                buffer_packets=90,
+                active_queue=ActiveQueue(discipline="fq-codel", ecn=True),
+                slots=Slots(min_delay_us=8_000, max_delay_us=12_000, packets=20),
+            ),
+            (
+                "16.7% loss in bursts of 4 (four states), losses marked, open every 8 ms to 12 ms for 20 packets, "
+                "2 Mbit/s, +40 B a packet in cells of 53 B, buffer 90 packets, FQ-CoDel 5 ms with ECN"
+            ),
+        ),
     ],
 )
 def test_describe(impairment: Impairment, text: str) -> None:
