@@ -122,7 +122,9 @@ def _pictures(result: CoreBenchmark, directory: Path) -> list[Path]:
             [
                 Panel("up, s", list(_over_links(result, "up_s"))),
                 Panel("down, s", list(_over_links(result, "down_s"))),
-                Panel("memory, MiB", [*_over_links(result, "core_mib", "the core's"), *_over_links(result, "lab_mib")]),
+                Panel(
+                    "memory, MiB", [*_over_links(result, "core_mib", "the core alone"), *_over_links(result, "lab_mib")]
+                ),
             ],
             x_label="directed links",
         )
@@ -152,7 +154,7 @@ def _over_links(result: CoreBenchmark, field: str, whose: str = "") -> Iterable[
         core = f", {'warm' if warm else 'cold'} core" if path == "vm" else ""
         values = [getattr(one, field) for one in labs]
         if any(value is not None for value in values):
-            yield Series(" ".join([f"{path}{core}", *([whose] * bool(whose))]), [one.links for one in labs], values)
+            yield Series(f"{path}{core}: {whose}" if whose else f"{path}{core}", [one.links for one in labs], values)
 
 
 def _page(result: CoreBenchmark, pictures: Sequence[str]) -> str:

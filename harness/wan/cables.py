@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -140,11 +141,10 @@ class TrunkCables:
         left = sorted(set(kernel.links()) & {port_name(index) for index in netns_of_index})
         if left:
             raise ShapingError(f"the core keeps {', '.join(left)}")
-        for netns in netns_of_index.values():
-            with closing(Kernel(LocalTransport(netns))) as site:
-                index = _wan_interface(site, netns)
-                with site.batch() as batch:
-                    batch.link("del", index=index)
+        # The kernel lets go of a device only when every processor has; that is waited for side by side.
+        with ThreadPoolExecutor(max_workers=_AT_A_TIME) as pool:
+            for done in [pool.submit(_delete_wan, netns) for netns in netns_of_index.values()]:
+                done.result()
 
 
 def _trunk(number: int) -> str:
@@ -174,6 +174,13 @@ def _numbers(kernel: Kernel, names: Sequence[str]) -> list[int]:
     if missing:
         raise CoreError(f"the WAN core lacks {', '.join(missing)}")
     return [links[name]["index"] for name in names]
+
+
+def _delete_wan(netns: str) -> None:
+    with closing(Kernel(LocalTransport(netns))) as site:
+        index = _wan_interface(site, netns)
+        with site.batch() as batch:
+            batch.link("del", index=index)
 
 
 def _wan_interface(site: Kernel, netns: str) -> int:
