@@ -14,10 +14,12 @@ from harness.config.path_log import read_path_logs
 from harness.lab.lab import Lab
 from harness.lab.live import look
 from harness.model.impairment import GilbertElliottLoss, Impairment
+from harness.model.run_record import WanChange
 from harness.nodes.capture import Capture
 from harness.plan.capture import tap_link
 from harness.plan.fit import fit_path
 from harness.plan.live import compare
+from harness.run.health import HostWatch, TrafficWatch
 
 pytestmark = [pytest.mark.root, pytest.mark.vm]
 
@@ -84,6 +86,39 @@ def test_status_and_top_speak_json(whole_lab: Lab, monkeypatch: pytest.MonkeyPat
     live = json.loads(call("top", "--once", "--json", "--interval", "200ms"))
     assert [link["rtt_us"] for link in live["links"]] == [20_000, 20_000]
     assert set(live["node_cpu"]) == {"east", "west"}
+
+
+def test_a_test_whose_cut_met_no_packet_is_vacuous_and_one_that_did_is_not(whole_lab: Lab) -> None:
+    changes: list[WanChange] = []
+    whole_lab.on_change = changes.append
+    watch = TrafficWatch(whole_lab, whole_lab.topology)
+    try:
+        watch.begin()
+        whole_lab.hold([("east", "west")], "a test", "cut")
+        whole_lab.let_go([("east", "west")], "a test", "open again")
+        assert "no packet came to any of the 1 links" in watch.reason(changes)
+        changes.clear()
+        watch.begin()
+        whole_lab.hold([("east", "west")], "a test", "cut")
+        west = str(whole_lab.plan.site("west").wan_address)
+        whole_lab.nodes["east"].remote.run(["ping", "-c", "2", "-i", "0.05", "-W", "0.2", west], check=False)
+        whole_lab.let_go([("east", "west")], "a test", "open again")
+        assert watch.reason(changes) == ""
+    finally:
+        whole_lab.on_change = None
+
+
+def test_the_host_is_watched_by_a_process_that_ends(whole_lab: Lab, tmp_path: Path) -> None:
+    watch = HostWatch(whole_lab, tmp_path / "host.jsonl")
+    watch.start()
+    west = str(whole_lab.plan.site("west").wan_address)
+    whole_lab.nodes["east"].remote.run(["ping", "-c", "12", "-i", "0.1", west])
+    health = watch.finish()
+    assert health.host is not None
+    assert health.host.timer_samples > 20
+    assert 0 < health.host.busy <= 1
+    assert health.host.ports == ()
+    assert watch.finish().host is None
 
 
 def test_captures_leave_no_process(whole_lab: Lab) -> None:
