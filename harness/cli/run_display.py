@@ -86,6 +86,9 @@ def print_summary(console: Console, record: RunRecord, directory: Path) -> None:
     console.print(f"\n[{style} bold]{record.verdict}[/]  {tests} in {record.elapsed_s:.0f} s", highlight=False)
     for reason in record.reasons[:8]:
         console.print(f"  [{style}]{escape(reason.splitlines()[0])}[/]", highlight=False, soft_wrap=True)
+    for finding in () if record.health is None else record.health.findings:
+        if finding.severity == "warning":
+            console.print(f"  [yellow]{escape(str(finding))}[/yellow]", highlight=False, soft_wrap=True)
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim")
     grid.add_column(overflow="fold")
