@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from harness.model.measurement import Certificate, LinkCertificate, Quantity, QuantityName
 
 _MOST_LINKS_SHOWN = 64
+_PIPED_WIDTH = 160
 
 
 def register(app: typer.Typer) -> None:
@@ -85,7 +86,8 @@ def measure(
     if as_json:
         print(certificate.model_dump_json(indent=2))
     else:
-        _tell(certificate, Console())
+        # Piped, a table needs no window's width.
+        _tell(certificate, Console() if Console().is_terminal else Console(width=_PIPED_WIDTH))
     return ExitCode.PASSED if certificate.verdict is Verdict.PASS else ExitCode.INVALID
 
 
@@ -149,9 +151,9 @@ def _table(links: tuple[LinkCertificate, ...]) -> Table:
     from harness.model.verdict import Verdict
 
     headings: dict[QuantityName, str] = {
-        "one-way delay": "one way",
-        "rtt": "RTT",
-        "jitter": "jitter",
+        "one-way delay": "one way, ms",
+        "rtt": "RTT, ms",
+        "jitter": "jitter, ms",
         "loss": "loss",
         "burst": "burst",
         "rate": "rate",
@@ -164,7 +166,7 @@ def _table(links: tuple[LinkCertificate, ...]) -> Table:
     for link in links:
         passed = link.verdict is Verdict.PASS
         rounds = f" [dim]({link.rounds} rounds)[/dim]" if link.rounds > 1 else ""
-        verdict = ("[green]as asked[/green]" if passed else f"[bold red]{link.verdict.value}[/bold red]") + rounds
+        verdict = ("[green]PASS[/green]" if passed else f"[bold red]{link.verdict.value}[/bold red]") + rounds
         table.add_row(link.name, *(_cell(link.quantity(name)) for name in columns), verdict)
     return table
 
@@ -175,8 +177,14 @@ def _cell(quantity: Quantity | None) -> str:
 
     if quantity is None:
         return ""
-    measured = "-" if quantity.measured is None else figure(quantity.measured, quantity.unit)
+
+    def told(value: float) -> str:
+        if quantity.unit == "us":
+            return f"{value / 1000:.2f}"
+        return figure(value, quantity.unit).removesuffix(" packets")
+
+    measured = "-" if quantity.measured is None else told(quantity.measured)
     if quantity.verdict is Verdict.INVALID:
         measured = f"[bold red]{measured}[/bold red]"
-    asked = "" if quantity.requested is None else f"\n[dim]{figure(quantity.requested, quantity.unit)}[/dim]"
+    asked = "" if quantity.requested is None else f"\n[dim]{told(quantity.requested)}[/dim]"
     return measured + asked

@@ -6,9 +6,10 @@ import math
 
 from harness.model.impairment import Impairment
 from harness.model.measurement import Quantity
-from harness.plan.delay_law import serialisation_us
+from harness.plan.delay_law import delay_law, serialisation_us
 from harness.plan.intervals import mean_of_batches, quantile
 from harness.plan.prober_protocol import Observation
+from harness.plan.probing import saturated_us
 from harness.plan.quantities import failed, judged, untold
 from harness.plan.shaping import buffer_packets
 
@@ -21,6 +22,9 @@ _WARM_UP = 0.25
 _COOL_DOWN = 0.02
 _FED = 1.1
 """How much faster than its rate a link must have been fed to say anything of its rate."""
+_LAST = 0.9
+"""Share of the time in which the buffer is to be full that its depth is taken from."""
+_LATEST = 0.999
 _FULL = 0.9
 """The wait that a tenth of the packets of a full queue exceed is taken for the longest, which noise stretches."""
 
@@ -72,17 +76,19 @@ def _buffer(idle: Observation, saturating: Observation, forward: Impairment, mtu
         return untold("buffer", "bytes", "the two hosts have no common clock", requested=depth)
     if not idle.delays_us:
         return untold("buffer", "bytes", "no packet crossed the idle link", requested=depth)
-    unloaded_us = quantile(sorted(idle.delays_us), 0.5)
-    waits = [delay - unloaded_us for delay in saturating.delays_us]
-    first, last = _middle(len(waits))
-    waits = waits[first:last]
-    each_us = serialisation_us(forward, mtu)
-    batch = max(1, len(waits) // _BATCHES)
+    waits = _waits_us(idle, saturating, saturated_us(forward, mtu))
+    if len(waits) < _BATCHES:
+        reason = f"only {len(waits)} packets came out of the full queue"
+        return failed("buffer", "bytes", requested=depth, samples=len(waits), method=_DEPTH, reason=reason)
+    batch = len(waits) // _BATCHES
     longest = [
         quantile(sorted(waits[start : start + batch]), _FULL) for start in range(0, len(waits) - batch + 1, batch)
     ]
-    per_us = mtu / each_us
+    per_us = mtu / serialisation_us(forward, mtu)
     low, high = mean_of_batches(longest)
+    law = delay_law(forward, mtu)
+    # Packets that stay in order reach a full queue as late as the latest of them.
+    varying_us = 0.0 if law is None else law.quantile(_LATEST) - law.median_us
     return judged(
         "buffer",
         "bytes",
@@ -90,10 +96,22 @@ def _buffer(idle: Observation, saturating: Observation, forward: Impairment, mtu
         measured=max(0.0, math.fsum(longest) / len(longest) * per_us),
         interval=(max(0.0, low * per_us), max(0.0, high * per_us)),
         # A queue is full to within one packet.
-        tolerance=max(BUFFER_TOLERANCE_SHARE * depth, float(mtu)),
+        tolerance=max(BUFFER_TOLERANCE_SHARE * depth, float(mtu)) + varying_us * per_us,
         samples=len(waits),
         method=_DEPTH,
     )
+
+
+def _waits_us(idle: Observation, saturating: Observation, full_us: float) -> list[float]:
+    """How long packets waited that left within the last ``full_us``, when the queue was full."""
+    unloaded_us = quantile(sorted(idle.delays_us), 0.5)
+    left = {number: at for number, at in enumerate(saturating.sent_us) if at is not None}
+    begin_us = max(left.values()) - _LAST * full_us
+    return [
+        arrived - left[number] - unloaded_us
+        for number, arrived in saturating.first_arrivals.items()
+        if left[number] >= begin_us
+    ]
 
 
 def _middle(count: int) -> tuple[int, int]:

@@ -61,6 +61,7 @@ STRIDES = (1, 2, 4, 8)
 IDLE_PACKETS = 12
 SATURATION = 1.6
 """How much faster than its rate a link is fed."""
+FILLING_MARGIN = 1.15
 SATURATED_US = 400_000
 MOST_SATURATED_US = 8_000_000
 FEWEST_SATURATING = 60
@@ -271,9 +272,8 @@ def saturation(impairment: Impairment, link: LinkKey, mtu: int, start_us: int = 
     each_us = serialisation_us(impairment, mtu)
     idle_us = math.ceil(max(LIGHT_INTERVAL_US, 3 * each_us))
     factor = SATURATION / max(0.05, 1 - impairment.mean_loss)
-    depth_us = buffer_packets(impairment, mtu) * each_us
-    saturated_us = min(MOST_SATURATED_US, max(SATURATED_US, FEWEST_SATURATING * each_us))
-    packets = math.ceil((depth_us / (SATURATION - 1) + saturated_us) * factor / each_us)
+    filling_us = FILLING_MARGIN * buffer_packets(impairment, mtu) * each_us / (SATURATION - 1)
+    packets = math.ceil((filling_us + saturated_us(impairment, mtu)) * factor / each_us)
     idle = Stream(
         kind="idle",
         source=link[0],
@@ -293,6 +293,11 @@ def saturation(impairment: Impairment, link: LinkKey, mtu: int, start_us: int = 
         payload_bytes=payload,
     )
     return [idle, fill]
+
+
+def saturated_us(impairment: Impairment, mtu: int) -> float:
+    """How long a saturating stream goes on when the buffer is full."""
+    return min(MOST_SATURATED_US, max(SATURATED_US, FEWEST_SATURATING * serialisation_us(impairment, mtu)))
 
 
 def _damage(impairment: Impairment, link: LinkKey) -> Stream:

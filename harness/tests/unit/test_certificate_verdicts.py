@@ -205,3 +205,4 @@ def test_a_buffer_of_any_depth_is_measured_to_a_packet_or_a_tenth(rate_bps: int,
     seen = [observe_bottleneck(stream, link, MTU, packets, dice) for stream in streams]
     certificate = certify(seen, (), link, CLEAN, depth="full", mtu=MTU)
     assert certificate.verdict is Verdict.PASS, certificate.reason
+    assert of(certificate, "buffer").measured == pytest.approx(packets * MTU, rel=0.1, abs=MTU)
