@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import struct
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -91,15 +92,20 @@ class Kernel:
         for _ in self._exchange(messages):
             raise ShapingError("the kernel answered a change with data")
 
-    def transact(self, messages: Sequence[bytes], subject: Callable[[int], str] | None = None) -> list[bytes]:
+    def transact(
+        self, messages: Iterable[bytes], subject: Callable[[int], str] | None = None, *, changes_alone: bool = False
+    ) -> list[bytes]:
         """Send many changes and questions at once, and return what the kernel answers to the questions, in order.
 
         Only the last message of each datagram is acknowledged: the kernel works through a datagram in order, and
-        answers a refused message in any case. ``subject`` says what the message with this position is about. Raises
-        ShapingError for the first refusal; what came after it has been carried out all the same.
+        answers a refused message in any case. ``subject`` says what the message with this position is about. With
+        ``changes_alone``, when there are no questions, the next datagram is made and sent while the kernel is busy with
+        the one before. Raises ShapingError for the first refusal; what was sent by then has been carried out all the
+        same.
         """
         answers: list[bytes] = []
         begin = 0
+        under_way: deque[tuple[list[bytes], int, int]] = deque()
         for window in _windows(messages, _QUIET_WINDOW_MESSAGES, _QUIET_WINDOW_BYTES):
             first = self._sequence = (self._sequence + 1) & 0x3FFFFFFF
             self._sequence += len(window)
@@ -108,8 +114,12 @@ class Kernel:
                 flags = _NLM_F_ACK if offset == len(window) - 1 else 0
                 datagram += _numbered(message, first + offset, flags)
             self.transport.send(bytes(datagram))
-            answers += self._collect(window, first, begin, subject, quiet=True)
+            under_way.append((window, first, begin))
             begin += len(window)
+            if len(under_way) > changes_alone:
+                answers += self._collect(*under_way.popleft(), subject, quiet=True)
+        while under_way:
+            answers += self._collect(*under_way.popleft(), subject, quiet=True)
         return answers
 
     def dump_qdiscs(self) -> list[bytes]:
@@ -209,7 +219,7 @@ class Kernel:
         return answers
 
 
-def _windows(messages: Sequence[bytes], most: int, most_bytes: int) -> Iterator[list[bytes]]:
+def _windows(messages: Iterable[bytes], most: int, most_bytes: int) -> Iterator[list[bytes]]:
     window: list[bytes] = []
     size = 0
     for message in messages:

@@ -7,7 +7,7 @@ which is harness.plan.shaping's work.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from harness.errors import ShapingError
@@ -188,24 +188,32 @@ class QdiscTree:
 
     def _set(self, wanted: Sequence[_Wanted], *, fresh: bool) -> list[_Wanted]:
         """Set and verify; returns those whose table or doubling is not as it must be, since it was not sent."""
-        messages: list[bytes] = []
-        subjects: list[str] = []
         for one in wanted:
             if one.noted and not one.shape.propagation.doubled:
                 self._doubling.stop(*self._ends(one.key))
-            stages = _stage_messages(one, self._tables(one), fresh=fresh)
-            messages += stages
-            subjects += [one.name] * len(stages)
-        asked = [question for one in wanted for question in _questions(one)] if len(wanted) < _WORTH_A_DUMP else []
-        answers = self._kernel.transact(messages + asked, lambda position: subjects[position])
+        subjects: list[str] = []
+        many = len(wanted) >= _WORTH_A_DUMP
+        messages = self._messages(wanted, subjects, fresh=fresh, ask=not many)
+        answers = self._kernel.transact(messages, subjects.__getitem__, changes_alone=many)
         found = {(qdisc.interface, qdisc.handle): qdisc for qdisc in map(read_qdisc, answers)}
-        if not asked:
+        if many:
             found = self._found()
         again = [one for one in wanted if not self._verify(one, found)]
         for one in wanted:
             if one.noted and one.shape.duplication is not None:
                 self._doubling.start(*self._ends(one.key), one.handles.class_id, one.shape.duplication, one.seed)
         return again
+
+    def _messages(self, wanted: Sequence[_Wanted], subjects: list[str], *, fresh: bool, ask: bool) -> Iterator[bytes]:
+        """Made as they are sent; ``subjects`` gets the link's name for each. ``ask``: for the stages, in the end."""
+        for one in wanted:
+            for message in _stage_messages(one, self._tables(one), fresh=fresh):
+                subjects.append(one.name)
+                yield message
+        for one in wanted if ask else ():
+            for question in _questions(one):
+                subjects.append(one.name)
+                yield question
 
     def _verify(self, one: _Wanted, found: Mapping[tuple[int, int], Qdisc]) -> bool:
         """Whether all is as wanted; False when only a table or a doubling of before is left. Raises ShapingError."""
