@@ -25,6 +25,12 @@ _STATE = struct.Struct("=IIII")
 _CHANGE = struct.Struct("=II")
 """Which of 32 features to change, and to what."""
 
+_PASSES_ON = "macvlan"
+"""Such a device claims all that is sent, so that the device below it does the work: what is off there is off, and
+``gso_max_segs`` 1 (harness.wan.cables) keeps bigger packets from it."""
+_DRIVER_INFO = struct.Struct("=I32s160x")
+_GET_DRIVER = 0x03
+
 _known_names: dict[str, tuple[str, ...]] = {}
 """By the kernel's release."""
 
@@ -45,6 +51,8 @@ def switch_off(transport: Transport, interface: str) -> None:
         request = _HEADER.pack(_SET_FEATURES, len(blocks) // _CHANGE.size) + blocks
         _asked(transport, interface, bytes(request), "change the offloads of")
         active = _active(transport, interface, names)
+    if active and _driver(transport, interface) == _PASSES_ON:
+        active = {name: able for name, able in active.items() if not name.startswith("tx-")}
     if active:
         raise ShapingError(f"{', '.join(active)} stays on at {interface}: packets there may be bigger than the MTU")
 
@@ -61,6 +69,11 @@ def _active(transport: Transport, interface: str, names: tuple[str, ...]) -> Map
             if active >> bit & 1 and _UNWANTED.fullmatch(name):
                 found[name] = bool(available >> bit & 1)
     return found
+
+
+def _driver(transport: Transport, interface: str) -> str:
+    answer = _asked(transport, interface, _DRIVER_INFO.pack(_GET_DRIVER, b""), "tell the driver of")
+    return str(_DRIVER_INFO.unpack(answer)[1].rstrip(b"\0").decode())
 
 
 def _names(transport: Transport, interface: str) -> tuple[str, ...]:
