@@ -106,9 +106,11 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
             subprocess.run(["ip", "netns", "add", site.netns], check=True)
         core = place_core("vm", SITES, notes, tmp_path_factory.mktemp("core"), 5)
         lab = Lab(core, plan, notes)
-        lab.attach()
-        yield lab
-        lab.core.detach()
+        try:
+            lab.attach()
+            yield lab
+        finally:
+            lab.core.detach()
     finally:
         for site in plan.sites:
             subprocess.run(["ip", "netns", "delete", site.netns], check=False)
