@@ -1,4 +1,4 @@
-"""``longhaul fit``: a profile from what was measured of a real path."""
+"""``longhaul fit``: a profile or a trace from what was measured of a real path."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from harness.plan.fit import DirectionFit, PathFit
 
 _DRAWN_QUANTILES = 1000
+_TRACE = ".trace"
 
 
 def register(app: typer.Typer) -> None:
@@ -27,14 +28,16 @@ def fit(
         list[Path], typer.Argument(metavar="FILE...", help="A log of ping or irtt, a capture, or two captures of it.")
     ],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="NAME.yaml", help="Write the profile here.")
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Write the profile here: NAME.yaml; a trace: NAME.trace."),
     ] = None,
+    window: Annotated[str, typer.Option(help="Of a trace: over which time each delay and loss is taken.")] = "1s",
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw the measured delays as FILE.svg and FILE.png.")
     ] = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Make a profile that behaves like a real path, and say how well it fits.
+    """Make a profile or a trace that behaves like a real path, and say how well it fits.
 
     From the text of ping, the JSON of irtt (which knows both directions), a
     pcap with echoes or TCP, or two captures: before the path and behind it.
@@ -48,11 +51,13 @@ def fit(
         irtt client -i 20ms -d 1m -o path.json SERVER; longhaul fit path.json -o path.yaml
 
         longhaul fit before.pcap after.pcap --json
+
+        longhaul fit train.json -o train.trace --window 2s; longhaul play train.trace tokyo ireland
     """
-    return run_fit(files, output, plot, as_json)
+    return run_fit(files, output, plot, as_json, window)
 
 
-def run_fit(files: list[Path], output: Path | None, plot: Path | None, as_json: bool) -> int:
+def run_fit(files: list[Path], output: Path | None, plot: Path | None, as_json: bool, window: str = "1s") -> int:
     """What both ``fit`` and ``measure --fit`` do."""
     from harness.config.path_log import read_path_logs
     from harness.errors import InputError
@@ -68,7 +73,9 @@ def run_fit(files: list[Path], output: Path | None, plot: Path | None, as_json: 
         raise InputError(f"{files[0]}: {error}", hint="measure for longer: 1000 packets tell 1% of loss") from None
     written: tuple[Path, ...] = ()
     try:
-        if output is not None:
+        if output is not None and output.suffix == _TRACE:
+            written = _write_trace(sample, output, window)
+        elif output is not None:
             written = write_profile(fitted, output, _delays(sample))
         if plot is not None:
             written += _draw(sample, fitted, plot)
@@ -86,15 +93,29 @@ def run_fit(files: list[Path], output: Path | None, plot: Path | None, as_json: 
 
 
 def _check_name(output: Path) -> None:
-    """Raises InputError for a file that no profile may have."""
+    """Raises InputError for a file that neither a profile nor a trace may have."""
     import re
 
     from harness.errors import InputError
 
-    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,63}\.yaml", output.name):
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,63}\.(yaml|trace)", output.name):
         raise InputError(
-            f"{output.name} is no name of a profile", hint="small letters, digits and -, then .yaml: office-dsl.yaml"
+            f"{output.name} is no name of a profile or a trace",
+            hint="small letters, digits and -, then .yaml or .trace: office-dsl.yaml",
         )
+
+
+def _write_trace(sample: PathSample, output: Path, window: str) -> tuple[Path, ...]:
+    from harness.config.trace_file import trace_text
+    from harness.errors import InputError
+    from harness.model.units import parse_duration
+    from harness.plan.fit_trace import trace_of
+
+    try:
+        output.write_text(trace_text(trace_of(sample, output.stem, parse_duration(window))))
+    except ValueError as error:
+        raise InputError(f"no trace: {error}", hint="--window 10s") from None
+    return (output,)
 
 
 def _delays(sample: PathSample) -> tuple[tuple[float, ...], tuple[float, ...]]:

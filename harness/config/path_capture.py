@@ -65,7 +65,9 @@ def sample_of_two_captures(before: bytes, behind: bytes, source: str) -> PathSam
     last = max(index for index, (at_s, _) in enumerate(sent) if at_s <= until_s)
     copies = [(place, number) for place, number in order if first <= number <= last]
     stream = PathStream(
-        delays_us=tuple(delays[first : last + 1]), arrivals=tuple(number - first for _, number in sorted(copies))
+        delays_us=tuple(delays[first : last + 1]),
+        arrivals=tuple(number - first for _, number in sorted(copies)),
+        sent_us=tuple((at_s - sent[first][0]) * 1e6 for at_s, _ in sent[first : last + 1]),
     )
     return PathSample(source=f"{source}, {stream.sent} packets", uplink=stream, shared_clock=True)
 
@@ -153,7 +155,10 @@ def _echoes(packets: list[tuple[float, Any]]) -> PathStream | None:
             arrivals.append(place)
             if delays[place] is None:
                 delays[place] = (at_s - at[place]) * 1e6
-    return PathStream(delays_us=tuple(delays), arrivals=tuple(arrivals)) if arrivals else None
+    if not arrivals:
+        return None
+    sent_us = tuple((at_s - at[0]) * 1e6 for at_s in at)
+    return PathStream(delays_us=tuple(delays), arrivals=tuple(arrivals), sent_us=sent_us)
 
 
 def _segments(packets: list[tuple[float, Any]]) -> PathStream | None:

@@ -20,7 +20,8 @@ from harness.model.units import quote
 
 LARGEST_LOG = 1 << 30
 _ANSWER = re.compile(r"\b(?:icmp_)?seq[=: ](\d+)\b.*?\btime[=<]([0-9.]+) ?ms(.*DUP!)?")
-_SUMMARY = re.compile(r"(\d+) packets transmitted, (\d+) (?:packets )?received")
+_SUMMARY = re.compile(r"(\d+) packets transmitted, (\d+) (?:packets )?received(?:.*, time (\d+)ms)?")
+_USUAL_INTERVAL_US = 1e6
 _NUMBERS = 1 << 16
 
 
@@ -45,7 +46,10 @@ def read_path_logs(paths: Sequence[Path]) -> PathSample:
 
 
 def sample_of_ping(text: str, source: str) -> PathSample:
-    """Round trips from the text that ping prints. Raises ValueError when there are none."""
+    """Round trips from the text that ping prints. Raises ValueError when there are none.
+
+    Times of sending come from the summary (how long so many packets took), else they are ping's usual second apart.
+    """
     arrivals: list[int] = []
     times: dict[int, float] = {}
     beyond = 0
@@ -66,11 +70,15 @@ def sample_of_ping(text: str, source: str) -> PathSample:
     summary = _SUMMARY.search(text)
     last = max(times) if summary is None else max(max(times), first + int(summary[1]) - 1)
     sent = range(first, last + 1)
+    apart_us = _USUAL_INTERVAL_US
+    if summary is not None and summary[3] is not None and len(sent) > 1:
+        apart_us = int(summary[3]) * 1000 / (len(sent) - 1)
     return PathSample(
         source=f"{source}, {len(sent)} echoes",
         round_trip=PathStream(
             delays_us=tuple(times.get(number) for number in sent),
             arrivals=tuple(number - first for number in arrivals),
+            sent_us=tuple(index * apart_us for index in range(len(sent))),
         ),
     )
 
@@ -88,22 +96,36 @@ def sample_of_irtt(text: str, source: str) -> PathSample:
     if not trips:
         raise ValueError("irtt's log has no round trip")
     told = f"{source}, {len(trips)} packets"
+    sent_us = _irtt_times(trips)
     if all(delay is None for delay in up) or "true" in fates:
         # Without the server's times, or its window of what it received, a loss has no direction.
-        return PathSample(source=told, round_trip=PathStream(delays_us=tuple(both), arrivals=_irtt_order(trips)))
+        trip = PathStream(delays_us=tuple(both), arrivals=_irtt_order(trips), sent_us=sent_us)
+        return PathSample(source=told, round_trip=trip)
     arrived = [index for index, fate in enumerate(fates) if fate != "true_up"]
     # A packet that was lost on its way back did arrive there, at a time that nobody told: its neighbour's will do.
     up = _filled(up, fates)
     return PathSample(
         source=told,
-        uplink=PathStream(delays_us=tuple(up)),
-        downlink=PathStream(delays_us=tuple(down[index] for index in arrived)),
+        uplink=PathStream(delays_us=tuple(up), sent_us=sent_us),
+        downlink=PathStream(
+            delays_us=tuple(down[index] for index in arrived),
+            sent_us=tuple(sent_us[index] for index in arrived) if sent_us else (),
+        ),
     )
 
 
 def _irtt_delay(trip: dict[str, Any], name: str) -> float | None:
     nanoseconds = trip.get("delay", {}).get(name)
     return None if nanoseconds is None or trip["lost"] != "false" else float(nanoseconds) / 1000
+
+
+def _irtt_times(trips: Sequence[dict[str, Any]]) -> tuple[float, ...]:
+    """When the client sent each; the server's answer follows within a round trip, which no window of a trace tells."""
+    try:
+        sent = [int(trip["timestamps"]["client"]["send"]["monotonic"]) for trip in trips]
+    except (KeyError, TypeError, ValueError):
+        return ()
+    return tuple((at_ns - sent[0]) / 1000 for at_ns in sent)
 
 
 def _irtt_order(trips: Sequence[dict[str, Any]]) -> tuple[int, ...]:

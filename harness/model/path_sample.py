@@ -9,11 +9,13 @@ class PathStream(Value):
     """Packets in the order of their sending. ``delays_us`` is None for a lost one.
 
     ``arrivals`` are the numbers (from 0, in the order of sending) of what arrived, in the order of arriving; a packet
-    that arrived twice stands there twice. Empty when the order is not known.
+    that arrived twice stands there twice. Empty when the order is not known. ``sent_us``: when each left, since the
+    first; empty when the log does not say.
     """
 
     delays_us: tuple[float | None, ...]
     arrivals: tuple[int, ...] = ()
+    sent_us: tuple[float, ...] = ()
 
     @property
     def sent(self) -> int:

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from harness.config.path_log import read_path_logs, sample_of_irtt, sample_of_ping
 from harness.config.profile_file import load_profile
+from harness.config.trace_file import load_trace, trace_text
 from harness.errors import InputError
 from harness.plan.fit import fit_path
+from harness.plan.fit_trace import trace_of
 from harness.run.fitted_profile import write_profile
 
 PING = """\
@@ -186,6 +188,24 @@ def test_damage_is_the_users_and_never_a_traceback(tmp_path_factory: Any, rest: 
         read_path_logs([file])
     except InputError as error:
         assert str(file) in str(error)
+
+
+def test_a_trace_has_the_delay_and_the_loss_of_each_window(tmp_path: Path) -> None:
+    lines = [f"64 bytes from x: icmp_seq={n} ttl=1 time={80 if n <= 50 else 120}.0 ms" for n in range(1, 101) if n % 10]
+    sample = sample_of_ping(
+        "\n".join([*lines, "100 packets transmitted, 90 received, 10% packet loss, time 9900ms"]), "x"
+    )
+    trace = trace_of(sample, "two-halves", 1_000_000)
+    assert trace.up is not None
+    assert (trace.down.delay_us, trace.up.delay_us) == ((40_000,), (40_000, 80_000))
+    assert trace.up.at_us == (0, 5_000_000)
+    assert set(trace.up.loss) == {0.1}
+    file = tmp_path / "two-halves.trace"
+    file.write_text(trace_text(trace))
+    read = load_trace(file)
+    assert (read.up, read.down, read.duration_us) == (trace.up, trace.down, 10_000_000)
+    with pytest.raises(ValueError, match="longer windows"):
+        trace_of(sample, "x", 100_000)
 
 
 def test_the_profile_is_one_that_validate_accepts(tmp_path: Path) -> None:
