@@ -44,6 +44,10 @@ def start(cores: Path) -> Iterator[Start]:
         command = [QEMU, "-S", "-M", "q35", "-nodefaults", "-display", "none", "-name", f"longhaul-{identity}"]
         process = subprocess.Popen([*wrapper, *command, "-serial", f"file:{console}"], stdin=subprocess.DEVNULL)
         started.append(process)
+        deadline = time.monotonic() + 20
+        while not console.exists():
+            assert time.monotonic() < deadline, "QEMU does not come up"
+            time.sleep(0.005)
         return process
 
     yield start_one
