@@ -1,8 +1,8 @@
 """A trace from what was seen of a real path: its delay and loss in each window of time. Pure.
 
 A window's delay is the median of what was sent in it, its loss the share that was lost; a window in which nothing
-arrived keeps the delay of the one before. As in ``fit``, a log of round trips gives half of the smallest delay to the way down,
-and all that varies or gets lost to the way up.
+arrived keeps the delay of the one before. As in ``fit``, a log of round trips gives half of the smallest delay to the
+way down, and all that varies or gets lost to the way up.
 """
 
 from __future__ import annotations
