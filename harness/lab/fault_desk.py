@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from harness.errors import InputError, LonghaulError
+from harness.errors import InputError, LabError, LonghaulError
 from harness.lab.fault_journal import FaultBegin, FaultEnd, FaultJournal, FaultSpan, FaultUpdate
 from harness.lab.lab import Lab
 from harness.lab.ledger import Ledger
@@ -34,9 +34,23 @@ from harness.model.timeline import (
 )
 from harness.nodes.node_faults import FaultyNode, fault_of
 from harness.plan.shaping import realised
-from harness.plan.timeline import LinkEnds, flap_is_down, links_of, links_touched, ramp_fields, ramp_turns
+from harness.plan.timeline import (
+    LinkEnds,
+    flap_is_down,
+    links_of,
+    links_touched,
+    ramp_fields,
+    ramp_turns,
+    role_of,
+)
+
+if TYPE_CHECKING:
+    from harness.lab.player import Playback, Player
 
 JOURNAL = "faults.jsonl"
+_LEDGER_PATIENCE_S, _LEDGER_RETRY_S = 5.0, 0.05
+_FORESIGHT_S = 10.0
+"""How old an answer about roles may be; a process that ended meanwhile is not found, and asked for anew."""
 
 
 class Software(Protocol):
@@ -74,7 +88,26 @@ class FaultDesk:
         self._on_fault = on_fault
         self._journal = FaultJournal(lab.state_dir / JOURNAL)
         self._starts: dict[str, dict[LinkEnds, Impairment]] = {}
-        self._players: dict[str, Any] = {}
+        self._foreseen: dict[str, tuple[float, Mapping[int, str]]] = {}
+        self._player: Player | None = None
+        self._playbacks: dict[str, Playback] = {}
+
+    def prepare(self, timeline: Sequence[TimelineEvent]) -> None:
+        """Start what the events will need and what takes time to start. Raises LabError."""
+        if any(isinstance(event, Play) for event in timeline):
+            self._player_that_runs().start()
+
+    def foresee(self, event: TimelineEvent) -> None:
+        """Ask the system under test for what an event will need soon, since its answer takes time. Raises LabError."""
+        if self._software is not None and role_of(event) is not None and isinstance(event, NodeEvent):
+            self._foreseen[event.node] = time.monotonic(), self._software.roles(event.node)
+
+    def close(self) -> None:
+        """End this process's part of what plays; faults of other kinds stay in force. Idempotent. Raises LabError."""
+        player, self._player = self._player, None
+        self._playbacks.clear()
+        if player is not None:
+            player.close()
 
     def begin(self, event: TimelineEvent, planned_s: float | None = None) -> str:
         """Make a fault now; its id. ``planned_s`` counts from the lab's epoch.
@@ -216,11 +249,22 @@ class FaultDesk:
         """What a fault makes on the host stands in the ledger first."""
         group = fault.undo.get("group")
         if group is not None:
-            ledger = Ledger.open(self._lab.paths.ledger)
+            ledger = self._ledger()
             try:
                 ledger.record(Resource(kind="cgroup", name=group, note=_reason(fault)))
             finally:
                 ledger.close()
+
+    def _ledger(self) -> Ledger:
+        """Others hold it for moments. Raises LabError when one holds it for longer."""
+        deadline_s = time.monotonic() + _LEDGER_PATIENCE_S
+        while True:
+            try:
+                return Ledger.open(self._lab.paths.ledger)
+            except LabError:
+                if time.monotonic() >= deadline_s:
+                    raise
+                time.sleep(_LEDGER_RETRY_S)
 
     def _make(self, fault: FaultBegin, planned_s: float | None) -> dict[str, Any]:
         event, holder, reason = fault.event, _holder(fault), _reason(fault)
@@ -244,15 +288,21 @@ class FaultDesk:
         return {}
 
     def _play(self, fault: FaultBegin, event: Play, links: tuple[LinkEnds, ...]) -> None:
-        from harness.lab.player import Player
-        from harness.plan.playback import as_access, onto_links
+        self._playbacks[fault.id] = self._player_that_runs().play(
+            event.trace,
+            links,
+            offset_s=event.offset_s,
+            speed=event.speed,
+            loop=event.loop,
+            begin_s=fault.at_s if fault.planned_s is None else fault.planned_s,
+        )
 
-        player = Player(self._lab)
-        self._players[fault.id] = player
-        # All links of a site have one thing in common, its access line.
-        site = event.links.site
-        targets = onto_links(links) if site is None else as_access(self._lab.topology, site)
-        player.play(event.trace, targets, offset_s=event.offset_s, speed=event.speed, loop=event.loop)
+    def _player_that_runs(self) -> Player:
+        if self._player is None:
+            from harness.lab.player import Player
+
+            self._player = Player(self._lab)
+        return self._player
 
     def _undo(self, fault: FaultBegin, planned_s: float | None) -> None:
         event, holder = fault.event, _holder(fault)
@@ -261,9 +311,9 @@ class FaultDesk:
             fault_of(event).undo(self._node(event.node), event, fault.undo, self._others(fault))
             self._lab.let_go(self._cables(event), holder, reason, planned_s)
             return
-        player = self._players.pop(fault.id, None)
-        if player is not None:
-            player.close()
+        playback = self._playbacks.pop(fault.id, None)
+        if playback is not None and self._player is not None:
+            self._player.stop(playback)
         links = links_touched(self._lab.topology, event)
         self._lab.let_go(links, holder, reason, planned_s)
         self._lab.lift(links, holder, reason, planned_s)
@@ -283,9 +333,14 @@ class FaultDesk:
             node,
             name,
             self._lab.lab_id,
-            roles=None if software is None else lambda: software.roles(name),
+            roles=None if software is None else lambda: self._roles(software, name),
             start_again=None if software is None else lambda: software.start_again(name),
         )
+
+    def _roles(self, software: Software, node: str) -> Mapping[int, str]:
+        """What was foreseen counts once: who does not find their process in it asks again."""
+        seen_s, roles = self._foreseen.pop(node, (0.0, {}))
+        return roles if time.monotonic() - seen_s < _FORESIGHT_S else software.roles(node)
 
     def _find(self, fault_id: str) -> FaultBegin | None:
         return next((fault for fault in self._journal.in_force() if fault.id == fault_id), None)

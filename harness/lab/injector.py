@@ -5,12 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from harness.errors import FidelityError, InputError, LabError, LonghaulError, ShapingError
 from harness.lab.fault_desk import FaultDesk, FaultListener, Healed, Software
 from harness.lab.lab import Lab
 from harness.model.timeline import TimelineEvent
-from harness.plan.timeline import Step, steps
+from harness.plan.timeline import Step, role_of, steps
+
+LEAD_S = 4.0
+"""How long before a fault the system under test is asked where its processes are."""
 
 
 class Injector:
@@ -43,11 +47,15 @@ class Injector:
         """What the final healing undid, once ``stop`` has returned."""
 
     def start(self) -> None:
-        """Begin the timeline now; a topology without one does nothing. Once for each injector."""
+        """Begin the timeline now; a topology without one does nothing. Once for each injector. Raises LabError."""
         if self._thread is not None:
             raise RuntimeError("this injector has been started already")
-        self._thread = threading.Thread(target=self._run, args=(time.monotonic(),), name="injector", daemon=True)
+        self._desk.prepare(self._timeline)
+        begin_s = time.monotonic()
+        self._thread = threading.Thread(target=self._run, args=(begin_s,), name="injector", daemon=True)
         self._thread.start()
+        if any(role_of(event) is not None for event in self._timeline):
+            threading.Thread(target=self._look_ahead, args=(begin_s,), name="injector's scout", daemon=True).start()
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until every step is made or one has failed; False when the time is up. A timeline that repeats without a
@@ -84,6 +92,7 @@ class Injector:
             named = list(dict.fromkeys(problem for problem in left if problem is not None))
             if named:
                 return error or LabError(f"not healed after the timeline: {'; '.join(named)}")
+            self._desk.close()
             wrong = self._desk.wrong_links()
             if wrong:
                 return error or ShapingError(f"not healed after the timeline: {', '.join(wrong)}")
@@ -104,6 +113,18 @@ class Injector:
         except Exception as error:
             # A thread has no caller: ``stop`` raises what happens here, whatever it is.
             self._error = LabError(f"the timeline ended: {error!r}")
+
+    def _look_ahead(self, begin_s: float) -> None:
+        """Have the system under test say where its processes are shortly before a fault hits one."""
+        for step in steps(self._timeline):
+            event = self._timeline[step.event]
+            if step.do != "begin" or role_of(event) is None:
+                continue
+            if self._stop.wait(timeout=max(0.0, begin_s + step.at_s - LEAD_S - time.monotonic())):
+                return
+            # When it does not answer now, the fault itself asks again and says so.
+            with suppress(LonghaulError):
+                self._desk.foresee(event)
 
     def _carry_out(self, step: Step, planned_s: float) -> None:
         key = step.event, step.repeat

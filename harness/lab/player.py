@@ -70,6 +70,11 @@ class Player:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def start(self) -> None:
+        """Start its process, which takes a moment, ahead of the first ``play``. Idempotent. Raises LabError."""
+        with self._lock:
+            self._start()
+
     def play(
         self,
         trace: str | Path,

@@ -69,8 +69,14 @@ class FaultyNode:
         if self.roles is None:
             # Without the system's own word, a role is a word of the command line.
             return matching(every, rf"(?<![\w-]){role}(?![\w-])")
-        known = self.roles()
-        found = tuple(one for one in every if known.get(one.node_pid) == role)
+        found: tuple[NodeProcess, ...] = ()
+        known: Mapping[int, str] = {}
+        # An answer may be a moment old, and the process another one by now.
+        for _ in range(2):
+            known = self.roles()
+            found = tuple(one for one in every if known.get(one.node_pid) == role)
+            if found:
+                break
         if not found:
             raise InputError(
                 f"the system under test has no process {role!r} at {self.name}",

@@ -26,6 +26,7 @@ from harness.model.timeline import (
     Partition,
     Play,
     Ramp,
+    Target,
     TimelineEvent,
 )
 from harness.model.topology import Topology
@@ -121,6 +122,12 @@ def sites_named(event: TimelineEvent) -> frozenset[str]:
             return ends if event.links.site is None else ends | {event.links.site}
         case _:
             return frozenset([site_of(event.node)])
+
+
+def role_of(event: TimelineEvent) -> str | None:
+    """The role of the processes that an event hits, in the system under test; None when it goes by anything else."""
+    target = getattr(event, "target", None)
+    return target.role if isinstance(target, Target) else None
 
 
 def site_of(node: str) -> str:

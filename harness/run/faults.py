@@ -67,6 +67,7 @@ class RunFaults:
         own = set(self._own)
         self._own.clear()
         self._undo([fault for fault in self._desk.in_force() if fault.id in own])
+        self._desk.close()
 
     def schedule(self, *events: TimelineEvent, on_fault: Any = None) -> Injector:
         """Carry events out at their times from now on, beside the test; the injector that does it, started."""
