@@ -204,7 +204,7 @@ class Lab:
         """What the core's kernel says of each link."""
         self._must_be_whole()
         with self._reaching_core():
-            return self.core.read_back()
+            return self.core.read_back([state.in_force for state in self._links.states().values()])
 
     def counters(self) -> tuple[LinkCounters, ...]:
         """The core's own counters for each link."""

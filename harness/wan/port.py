@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from harness.model.impairment import Impairment
@@ -33,8 +33,11 @@ class WanCore(Protocol):
         """Set each directed link (source, destination) to exactly this impairment, in one batch, then read every
         attribute back and compare. Raises ShapingError. Serves first shaping and live change alike."""
 
-    def read_back(self) -> Mapping[tuple[str, str], Impairment]:
-        """What the kernel says each directed link does now."""
+    def read_back(self, known: Iterable[Impairment] = ()) -> Mapping[tuple[str, str], Impairment]:
+        """What the kernel says each directed link does now.
+
+        The kernel names a custom distribution of the delay by a fingerprint only: it is found among those of the plan,
+        of this process's changes and of ``known``, and has no quantiles when it is in none of them."""
 
     def counters(self) -> tuple[LinkCounters, ...]:
         """Packets, bytes and drops for each directed link."""

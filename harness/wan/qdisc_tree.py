@@ -7,7 +7,7 @@ which is harness.plan.shaping's work.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from harness.errors import ShapingError
@@ -146,8 +146,10 @@ class QdiscTree:
         """Set each link (source, destination) to exactly this, in one batch, and verify. Raises ShapingError."""
         self._apply(changes, fresh=False)
 
-    def read_back(self) -> dict[LinkKey, Impairment]:
-        """What the kernel says each directed link does now. Raises ShapingError."""
+    def read_back(self, known: Iterable[Impairment] = ()) -> dict[LinkKey, Impairment]:
+        """What the kernel says each directed link does now; ``known`` as in WanCore. Raises ShapingError."""
+        for impairment in known:
+            self._learn(impairment)
         found = self._found()
         return {
             (link.source, link.destination): self._read(found, link.source, link.destination)

@@ -114,9 +114,14 @@ class RouterCore:
         """See WanCore."""
         self._attached().change(changes)
 
-    def read_back(self) -> Mapping[tuple[str, str], Impairment]:
+    def read_back(self, known: Iterable[Impairment] = ()) -> Mapping[tuple[str, str], Impairment]:
         """See WanCore."""
-        return self._attached().read_back()
+        return self._attached().read_back(known)
+
+    @property
+    def keeps_seeds(self) -> bool | None:
+        """Whether this kernel keeps the seed of netem's lottery (linux 6.6 and later); None before any was set."""
+        return None if self._tree is None else self._tree.keeps_seeds
 
     def counters(self) -> tuple[LinkCounters, ...]:
         """See WanCore."""

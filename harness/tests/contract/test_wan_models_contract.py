@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import statistics
 import struct
@@ -39,7 +40,7 @@ from harness.tests.contract.test_wan_core_contract import (
     placement,
     pool,
 )
-from harness.wan.placement import place_core
+from harness.wan.placement import open_core, place_core
 
 pytestmark = [pytest.mark.root, pytest.mark.vm]
 
@@ -134,6 +135,27 @@ def test_every_model_is_read_back_whatever_was_there_before(bench: Bench) -> Non
     for impairment in EVERYTHING + EVERYTHING[::-1]:
         bench.core.shape([("s0", "s1", impairment)])
         assert bench.core.read_back()["s0", "s1"] == realised(impairment, MTU)
+
+
+def test_another_process_finds_what_this_one_set_and_takes_it_back(bench: Bench) -> None:
+    """A table that is set stays: a process that knows nothing of it must not leave it there."""
+    mine = Impairment(
+        delay_us=9_000, jitter_us=3_000, distribution=DelayDistribution(kind="custom", quantiles=(-1.5, 0.5, 2.0))
+    )
+    twice = Impairment(delay_us=4_000, duplicate=Chance(share=0.25))
+    bench.core.shape([("s0", "s1", mine), ("s1", "s0", twice)])
+    with contextlib.closing(open_core(json.loads(json.dumps(bench.core.state())))) as other:
+        found = other.read_back()
+        assert found["s0", "s1"].distribution == DelayDistribution(kind="custom"), "its numbers are not in the kernel"
+        assert found["s1", "s0"] == twice
+        assert other.read_back([mine])["s0", "s1"] == mine
+        plain = Impairment(delay_us=9_000, jitter_us=3_000)
+        other.shape([("s0", "s1", plain), ("s1", "s0", plain)])
+        assert {other.read_back()[link] for link in (("s0", "s1"), ("s1", "s0"))} == {plain}
+        eighths = statistics.quantiles(delays_ms(bench, 120), n=8)
+        assert eighths[6] - eighths[0] == pytest.approx(0.75 * 6, rel=0.35)
+    bench.core.shape([("s0", "s1", mine)])
+    assert bench.core.read_back()["s0", "s1"] == mine, "this process believed its table to be there still"
 
 
 def test_duplicates_arrive_and_end(bench: Bench) -> None:
