@@ -47,10 +47,10 @@ def ready_machine(image: ImagePaths, sites: int, recorder: Recorder | None, tell
     accelerator = choose_accelerator(image)
     wiring, ports = fitting(sites)
     state = SavedState(image, wiring, ports, accelerator)
-    if state.wanted:
+    if state.wanted and not state.exists:
+        _leave_state(image, state, recorder, tell)
+    if state.exists:
         try:
-            if not state.exists:
-                _leave_state(image, state, recorder, tell)
             return _started(image, state, recorder, restored=True)
         except CoreError as error:
             tell(f"machines of this kind are booted from now on, since one was not restored: {error}")
@@ -71,6 +71,8 @@ def _leave_state(image: ImagePaths, state: SavedState, recorder: Recorder | None
     try:
         transport.close()
         state.save(machine)
+    except CoreError as error:
+        tell(f"booting, since no state was kept: {error}")
     finally:
         discard(machine, recorder)
 

@@ -29,6 +29,7 @@ _SWITCH = "LONGHAUL_SAVED_STATE"
 _DEADLINE_S = 30.0
 _LOOK_S = 0.02
 _BYTES_PER_S = 10**10
+_PART = ".part"
 
 
 class SavedState:
@@ -69,10 +70,8 @@ class SavedState:
                 if status in ("failed", "cancelled") or time.monotonic() > deadline:
                     raise CoreError(f"QEMU did not save the machine's state: {status}")
                 time.sleep(_LOOK_S)
-        for old in self.path.parent.parent.glob("*/*.state"):
-            if old.parent != self.path.parent:
-                old.unlink(missing_ok=True)
-        staged = self.path.with_suffix(f".{machine.id}")
+        self._remove_old()
+        staged = self.path.with_suffix(f".{machine.id}{_PART}")
         try:
             shutil.copyfile(part, staged)
             staged.replace(self.path)
@@ -80,6 +79,16 @@ class SavedState:
             raise CoreError(f"cannot keep the machine's state in {self.path}: {error.strerror}") from error
         finally:
             staged.unlink(missing_ok=True)
+
+    def _remove_old(self) -> None:
+        """States of other images, and what was cut short; a few at a time are all that a disk should have to hold."""
+        for old in self.path.parent.parent.glob("*/*.state"):
+            if old.parent != self.path.parent:
+                old.unlink(missing_ok=True)
+        for part in self.path.parent.glob(f"*{_PART}"):
+            with suppress(FileNotFoundError):
+                if time.time() - part.stat().st_mtime > _DEADLINE_S:
+                    part.unlink()
 
 
 class _Monitor:
