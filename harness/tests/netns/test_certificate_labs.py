@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -15,11 +16,13 @@ from typer.testing import CliRunner
 
 from harness.cli.main import build_app
 from harness.errors import InputError, LabError
+from harness.lab.fidelity import PROBER
 from harness.lab.lab import Lab
 from harness.model.impairment import Chance, DelayDistribution, GilbertElliottLoss, Impairment, IndependentLoss
 from harness.model.measurement import Certificate, LinkCertificate, Quantity, QuantityName
 from harness.model.topology import Link, Nat, Site, Topology
 from harness.model.verdict import Verdict
+from harness.wan.native_program import compiled
 
 pytestmark = [pytest.mark.root, pytest.mark.vm, pytest.mark.slow]
 
@@ -95,6 +98,15 @@ def test_the_command_writes_the_certificate_and_shows_a_table(
     assert "plain>home" in done.stdout and "of 2 links as asked" in done.stdout
     assert kept.note == "2 of 6 links, as asked for"
     assert done.return_value == (0 if kept.verdict is Verdict.PASS else 4)
+
+
+def test_nodes_that_do_not_see_the_prober_get_a_copy(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = tmp_path / "prober"
+    shutil.copy(compiled(PROBER), elsewhere)
+    monkeypatch.setattr("harness.lab.fidelity.compiled", lambda _: elsewhere)
+    (link,) = lab.measure(links=[("home", "plain")], rounds=1).links
+    assert link.received > 50
+    assert (Path(lab.nodes["home"].data_dir) / ".longhaul-prober").is_file()
 
 
 def test_a_link_that_does_not_exist_is_the_callers_mistake(lab: Lab) -> None:
