@@ -28,9 +28,10 @@ from harness.nodes.host_network import (
     management_addresses,
     stray_prefixes,
 )
-from harness.nodes.namespace_node import NamespaceNode, NodeBuilder
+from harness.nodes.namespace_node import NamespaceNode
 from harness.nodes.nat import start_nat
 from harness.nodes.network_settings import DEFAULT_CONGESTION_CONTROL
+from harness.nodes.node_builder import NodeBuilder
 from harness.plan.addressing import LabPlan, plan_lab
 from harness.plan.core_needs import core_needs
 from harness.wan.port import WanCore
