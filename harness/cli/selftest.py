@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _GRID_TOPOLOGIES = ("four-sites",)
 _COMPARED_TOPOLOGIES = ("four-sites", "four-sites-mobile")
-_DEADLINE_MIN = 60.0
+_DEADLINE_MIN = 120.0
 
 
 def register(app: typer.Typer) -> None:
