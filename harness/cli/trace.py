@@ -227,8 +227,8 @@ def _summary(trace: Trace) -> dict[str, Any]:
 
 
 def _line(course: Course, duration_us: int) -> str:
-    from harness.model.units import brief_duration, brief_rate
     from harness.model.trace_facts import facts
+    from harness.model.units import brief_duration, brief_rate
 
     found = facts(course, duration_us)
     parts = []

@@ -33,6 +33,7 @@ from harness.model.timeline import (
     subject_of,
 )
 from harness.nodes.node_faults import FaultyNode, fault_of
+from harness.plan.playback import as_access, onto_links
 from harness.plan.shaping import realised
 from harness.plan.timeline import (
     LinkEnds,
@@ -288,9 +289,12 @@ class FaultDesk:
         return {}
 
     def _play(self, fault: FaultBegin, event: Play, links: tuple[LinkEnds, ...]) -> None:
+        # All links of a site have one thing in common, its access line.
+        site = event.links.site
+        targets = onto_links(links) if site is None else as_access(self._lab.topology, site)
         self._playbacks[fault.id] = self._player_that_runs().play(
             event.trace,
-            links,
+            targets,
             offset_s=event.offset_s,
             speed=event.speed,
             loop=event.loop,

@@ -9,10 +9,10 @@ import pytest
 
 from harness.config.trace_file import load_trace, shipped_traces, trace_text
 from harness.model.trace import Course, Trace
+from harness.model.trace_facts import CourseFacts, facts
 from harness.model.units import parse_duration
 from harness.plan.generators import GENERATORS, SLOT_US, generate
 from harness.plan.prng import Prng
-from harness.model.trace_facts import CourseFacts, facts
 
 MBIT = 1e6
 # Mean rates, down and up, over 10 min and two seeds: what each generator's source says, and some room.
