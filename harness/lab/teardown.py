@@ -95,11 +95,11 @@ def _machines_in_use() -> frozenset[str]:
 def _give_core_back(paths: LabPaths, ledger: Ledger) -> Exception | None:
     """Detach the core of a lab that came up, so that a warm one can serve again; one that was cut short while it was
     wired is left to the ledger. Returns what went wrong, since the undo goes on anyway and ends such a core."""
-    from harness.wan.placement import open_core
-
     if not paths.state.exists():
         return None
     try:
+        from harness.wan.placement import open_core
+
         core = open_core(read_state(paths).core_with_plan(), ledger)
         try:
             core.detach()
