@@ -16,7 +16,7 @@ Jitter keeps the order of packets: netem with any rate never lets one overtake a
 link is set on the propagation stage. Rates count IP bytes: the root takes the Ethernet header off every packet's size.
 
 An active queue cannot be netem's child in the bottleneck: netem's own queue comes first and would hold the packets. The
-token bucket holds one packet, or two milliseconds at the rate, so that late timers cost no rate; a packet that finds it
+token bucket holds one packet and two milliseconds at the rate, so that late timers cost no rate; a packet that finds it
 full is sent at once, so the time that sending takes is not in the delay of a packet that finds the link idle.
 
 Duplication has a device of its own: the kernel refuses a netem that duplicates beside any other netem on a device
@@ -43,7 +43,7 @@ from harness.model.impairment import (
     Reordering,
     Slots,
 )
-from harness.plan.delay_distribution import fingerprint
+from harness.plan.delay_distribution import fingerprint, table_of
 from harness.plan.qdisc_settings import (
     U32_MAX,
     ActiveBottleneck,
@@ -186,13 +186,18 @@ def shape_link(impairment: Impairment, mtu: int, core_delay_us: int = 0) -> Link
         slot=slot,
         doubled=duplication is not None,
     )
+    tables = tuple(
+        dict.fromkeys([*([impairment.distribution] if shaped else []), *([slot_shape] if slot_shape else [])])
+    )
+    for distribution in tables:
+        if distribution.kind == "custom":
+            # Raises for quantiles that make no table.
+            table_of(distribution)
     return LinkShape(
         propagation=propagation,
         bottleneck=_bottleneck(impairment, mtu),
         duplication=duplication,
-        tables=tuple(
-            dict.fromkeys([*([impairment.distribution] if shaped else []), *([slot_shape] if slot_shape else [])])
-        ),
+        tables=tables,
         slot_table=fingerprint(slot_shape) if slot_shape else 0,
     )
 
@@ -304,7 +309,7 @@ def _bottleneck(impairment: Impairment, mtu: int) -> Bottleneck:
         )
     limiter = TbfSettings(
         rate=rate,
-        burst=max(mtu, int(rate * BUCKET_S)),
+        burst=mtu + int(rate * BUCKET_S),
         limit=impairment.buffer_bytes or 0,
         overhead=framing.overhead,
         atm=framing.cell > 0,

@@ -14,6 +14,7 @@ from itertools import groupby, pairwise
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
 
 from harness.model.impairment import (
     ActiveQueue,
@@ -32,7 +33,6 @@ from harness.plan.shaping import realised
 from harness.tests.contract.test_wan_core_contract import (
     FULL_PAYLOAD,
     MTU,
-    QUIET_S,
     Bench,
     Notes,
     make_plan,
@@ -40,12 +40,14 @@ from harness.tests.contract.test_wan_core_contract import (
     placement,
     pool,
 )
+from harness.tests.impairment_strategy import impairments
 from harness.wan.placement import open_core, place_core
 
 pytestmark = [pytest.mark.root, pytest.mark.vm]
 
 __all__ = ["placement", "pool"]
 
+SILENCE_S = 0.6
 _ECT = 0x02
 _CE = 0x03
 FIRST = Impairment(delay_us=7_000, rate_bps=4_000_000, buffer_packets=50)
@@ -66,7 +68,7 @@ def bench(placement: str, pool: object, tmp_path_factory: pytest.TempPathFactory
 @contextlib.contextmanager
 def ends(bench: Bench) -> Iterator[tuple[socket.socket, socket.socket]]:
     with contextlib.closing(bench.endpoint("s0")) as sender, contextlib.closing(bench.endpoint("s1")) as sink:
-        sink.settimeout(QUIET_S)
+        sink.settimeout(SILENCE_S)
         yield sender, sink
 
 
@@ -79,7 +81,7 @@ def numbers(bench: Bench, packets: int, gap_s: float = 0.0, size: int = 100) -> 
             while gap_s and (left := begin + number * gap_s - time.monotonic()) > 0:
                 arrived += _take(sink, left)
             sender.sendto(number.to_bytes(4, "big") + bytes(size - 4), sink.getsockname())
-        while got := _take(sink, QUIET_S):
+        while got := _take(sink, SILENCE_S):
             arrived += got
         return arrived
 
@@ -135,6 +137,15 @@ def test_every_model_is_read_back_whatever_was_there_before(bench: Bench) -> Non
     for impairment in EVERYTHING + EVERYTHING[::-1]:
         bench.core.shape([("s0", "s1", impairment)])
         assert bench.core.read_back()["s0", "s1"] == realised(impairment, MTU)
+
+
+@settings(
+    max_examples=40, deadline=None, derandomize=True, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+)
+@given(impairment=impairments())
+def test_whatever_is_asked_is_read_back(bench: Bench, impairment: Impairment) -> None:
+    bench.core.shape([("s0", "s1", impairment)])
+    assert bench.core.read_back()["s0", "s1"] == realised(impairment, MTU)
 
 
 def test_another_process_finds_what_this_one_set_and_takes_it_back(bench: Bench) -> None:
@@ -225,7 +236,7 @@ def test_the_delay_has_the_shape_that_was_asked(bench: Bench, kind: str, skew: t
     """Bowley's skewness and a range of quantiles: a few packets that a busy host holds up do not move them."""
     distribution = DelayDistribution.model_validate({"kind": kind})
     bench.shape_all(Impairment(delay_us=12_000, jitter_us=5_000, distribution=distribution))
-    found = sorted(delays_ms(bench, 300))
+    found = sorted(delays_ms(bench, 180))
     eighths = statistics.quantiles(found, n=8)
     low, middle, high = eighths[0], eighths[3], eighths[6]
     assert skew[0] < (high + low - 2 * middle) / (high - low) < skew[1]
@@ -295,7 +306,7 @@ def overload(bench: Bench, seconds: float, mark_as_capable: bool = False) -> tup
             stamp = time.time_ns().to_bytes(8, "big")
             sender.sendto(stamp + bytes(FULL_PAYLOAD - 8), sink.getsockname())
             sent += 1
-        while receive(QUIET_S):
+        while receive(SILENCE_S):
             pass
     return delays, sent, marked
 
@@ -305,10 +316,10 @@ def test_an_active_queue_has_the_rate_and_acts_before_it_is_full(bench: Bench, d
     queue = ActiveQueue.model_validate({"discipline": discipline})
     bench.shape_all(Impairment(delay_us=2_000, rate_bps=4_000_000, active_queue=queue, buffer_packets=900))
     before = bench.counters("s0", "s1")
-    delays, sent, _ = overload(bench, 1.5)
+    delays, sent, _ = overload(bench, 1.2)
     after = bench.counters("s0", "s1")
     dropped = after.dropped_active - before.dropped_active
-    assert dropped > 10, "a queue of 900 packets was not full"
+    assert dropped > 5, "a queue of 900 packets was not full"
     assert after.dropped_queue - before.dropped_queue == dropped == sent - len(delays)
     assert after.overlimits > before.overlimits
     assert after.dropped_loss == before.dropped_loss
@@ -331,8 +342,8 @@ def test_an_active_queue_marks_where_it_may(bench: Bench) -> None:
     queue = ActiveQueue(discipline="codel", ecn=True)
     bench.shape_all(Impairment(delay_us=2_000, rate_bps=4_000_000, active_queue=queue, buffer_packets=900))
     before = bench.counters("s0", "s1")
-    _, _, marked = overload(bench, 1.5, mark_as_capable=True)
-    assert marked > 10
+    _, _, marked = overload(bench, 1.2, mark_as_capable=True)
+    assert marked > 5
     assert bench.counters("s0", "s1").marked - before.marked == marked
 
 
@@ -374,6 +385,6 @@ def test_a_queue_changes_its_kind_while_packets_are_in_flight(bench: Bench) -> N
             sender.sendto(number.to_bytes(4, "big") + bytes(96), sink.getsockname())
         bench.core.shape([("s0", "s1", slow.model_copy(update={"active_queue": ActiveQueue(discipline="fq-codel")}))])
         arrived = []
-        while got := _take(sink, QUIET_S):
+        while got := _take(sink, SILENCE_S):
             arrived += got
     assert arrived == list(range(50))

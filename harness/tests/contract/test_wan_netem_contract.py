@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import struct
 import subprocess
 from collections.abc import Callable, Iterator
@@ -84,6 +85,8 @@ def delete_root(interface: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def trial(placement: str, pool: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
+    if shutil.which("gcc") is None or shutil.which("tc") is None:
+        pytest.skip("needs gcc and tc")
     scratch = tmp_path_factory.mktemp("shim")
     (scratch / "shim.c").write_text(SHIM)
     shim = scratch / "shim.so"
