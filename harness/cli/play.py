@@ -58,9 +58,14 @@ def play(
 
         longhaul play train-tunnels tokyo ireland --speed 2 --for 60s
     """
+    from contextlib import ExitStack
+
+    from harness.config.trace_file import find_trace
     from harness.errors import InputError
+    from harness.lab.fault_desk import noted
     from harness.lab.player import Player
     from harness.lab.signals import termination_as_interrupt
+    from harness.model.timeline import LinkChoice, Play
     from harness.model.units import parse_duration
 
     ends = sites or []
@@ -79,12 +84,20 @@ def play(
         raise InputError(str(error)) from error
     opened = open_lab(lab)
     try:
-        with termination_as_interrupt(), Player(opened) as player:
+        with termination_as_interrupt(), Player(opened) as player, ExitStack() as stack:
             if access is not None:
                 playback = player.play_access(trace, access, **options)
             else:
                 pairs = [(ends[0], ends[1])] if one_way else [(ends[0], ends[1]), (ends[1], ends[0])]
                 playback = player.play(trace, pairs, **options)
+                event = Play(
+                    links=LinkChoice(pairs=tuple(pairs)),
+                    trace=str(find_trace(trace).absolute()),
+                    offset_s=options["offset_s"],
+                    speed=speed,
+                    loop=loop,
+                )
+                stack.enter_context(noted(opened, event, "longhaul play"))
             report = _watch(player, playback, quiet=as_json)
     finally:
         opened.close()

@@ -7,7 +7,8 @@ kill -9 of the one that made it. Each acts in its own name: faults that overlap 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.errors import InputError, LabError, LonghaulError
@@ -380,3 +381,18 @@ def _reason(fault: FaultBegin) -> str:
 def _holder(fault: FaultBegin) -> str:
     """Unlike any other fault's, and not a beginning of another's."""
     return f"{fault.id}: {fault.event.do}"
+
+
+@contextmanager
+def noted(lab: Lab, event: TimelineEvent, origin: str) -> Iterator[None]:
+    """Let the journal know of something that is done by other means, so that it is listed and recorded."""
+    journal = FaultJournal(lab.state_dir / JOURNAL)
+    with journal.exclusive():
+        fault = FaultBegin(id=journal.next_id(), event=event, at_s=time.monotonic(), origin=origin)
+        journal.append(fault)
+    try:
+        yield
+    finally:
+        # The lab, and the journal with it, may be gone by now.
+        if lab.state_dir.is_dir():
+            journal.append(FaultEnd(id=fault.id, at_s=time.monotonic()))

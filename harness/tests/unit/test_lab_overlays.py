@@ -49,6 +49,7 @@ steps = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(steps)
 def test_what_remains_decides(steps: list[tuple[str, str, dict[str, object] | Impairment]]) -> None:
     state = LinkState(base=BASE)

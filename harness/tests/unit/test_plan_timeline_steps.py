@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from itertools import takewhile
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.lab.links import LinkState, Overlay, with_holder, with_overlay, without_holder, without_overlay
@@ -52,6 +52,7 @@ def occurrences(event: TimelineEvent) -> list[tuple[float, float]]:
     return [(begin, begin + length) for begin in begins]
 
 
+@settings(deadline=None)
 @given(timelines, halves)
 def test_what_is_in_force_is_what_the_definition_says(timeline: list[TimelineEvent], moment: float) -> None:
     expected = {
@@ -74,6 +75,7 @@ def test_what_is_in_force_is_what_the_definition_says(timeline: list[TimelineEve
     assert held == expected
 
 
+@settings(deadline=None)
 @given(timelines)
 def test_steps_come_in_order_and_every_bounded_occurrence_ends(timeline: list[TimelineEvent]) -> None:
     done = until(timeline, HORIZON_S)
@@ -83,6 +85,7 @@ def test_steps_come_in_order_and_every_bounded_occurrence_ends(timeline: list[Ti
         assert ends == sorted(end for _, end in occurrences(event) if end <= HORIZON_S)
 
 
+@settings(deadline=None)
 @given(timelines, halves)
 def test_a_link_is_as_the_occurrences_in_force_imply(timeline: list[TimelineEvent], moment: float) -> None:
     """Carrying the steps out, each in its own name, leaves what those in force imply and nothing else."""
