@@ -36,10 +36,11 @@ def judge(idle: Observation, saturating: Observation, forward: Impairment, mtu: 
     """Rate and buffer from full packets on the idle link, and then faster than its rate."""
     assert forward.rate_bps is not None
     rate, depth = float(forward.rate_bps), float(buffer_packets(forward, mtu) * mtu)
-    first, last = _middle(len(saturating.arrivals))
-    middle = saturating.arrivals[first:last]
+    arrivals = _while_fed(saturating, forward)
+    first, last = _middle(len(arrivals))
+    middle = arrivals[first:last]
     if len(middle) < _FEWEST_ARRIVALS // 2:
-        reason = f"only {len(saturating.arrivals)} of {len(saturating.counted)} packets arrived"
+        reason = f"only {len(arrivals)} of {len(saturating.counted)} packets arrived"
         return [failed("rate", "bps", requested=rate, samples=len(middle), method=_RATE, reason=reason)]
     each_us = serialisation_us(forward, mtu)
     if _pace_us(saturating) * _FED > each_us * (1 - forward.mean_loss):
@@ -71,7 +72,7 @@ def judge(idle: Observation, saturating: Observation, forward: Impairment, mtu: 
 
 def _buffer(idle: Observation, saturating: Observation, forward: Impairment, mtu: int, depth: float) -> Quantity:
     if forward.active_queue is not None:
-        return untold("buffer", "bytes", "an active queue manages its own length", requested=depth)
+        return untold("buffer", "bytes", "an active queue manages its own length")
     if not saturating.common_clock:
         return untold("buffer", "bytes", "the two hosts have no common clock", requested=depth)
     if not idle.delays_us:
@@ -112,6 +113,14 @@ def _waits_us(idle: Observation, saturating: Observation, full_us: float) -> lis
         for number, arrived in saturating.first_arrivals.items()
         if left[number] >= begin_us
     ]
+
+
+def _while_fed(saturating: Observation, forward: Impairment) -> tuple[tuple[int, float], ...]:
+    """The arrivals that tell the rate: of an active queue, which drops what it holds, those while more comes in."""
+    if forward.active_queue is None or not saturating.common_clock:
+        return saturating.arrivals
+    end_us = max((at for at in saturating.sent_us if at is not None), default=0.0) + forward.delay_us
+    return tuple(arrival for arrival in saturating.arrivals if arrival[1] <= end_us)
 
 
 def _middle(count: int) -> tuple[int, int]:

@@ -62,6 +62,7 @@ IDLE_PACKETS = 12
 SATURATION = 1.6
 """How much faster than its rate a link is fed."""
 FILLING_MARGIN = 1.15
+ACTIVE_PACKETS = 100
 SATURATED_US = 400_000
 MOST_SATURATED_US = 8_000_000
 FEWEST_SATURATING = 60
@@ -272,7 +273,7 @@ def saturation(impairment: Impairment, link: LinkKey, mtu: int, start_us: int = 
     each_us = serialisation_us(impairment, mtu)
     idle_us = math.ceil(max(LIGHT_INTERVAL_US, 3 * each_us))
     factor = SATURATION / max(0.05, 1 - impairment.mean_loss)
-    filling_us = FILLING_MARGIN * buffer_packets(impairment, mtu) * each_us / (SATURATION - 1)
+    filling_us = FILLING_MARGIN * _depth_packets(impairment, mtu) * each_us / (SATURATION - 1)
     packets = math.ceil((filling_us + saturated_us(impairment, mtu)) * factor / each_us)
     idle = Stream(
         kind="idle",
@@ -293,6 +294,12 @@ def saturation(impairment: Impairment, link: LinkKey, mtu: int, start_us: int = 
         payload_bytes=payload,
     )
     return [idle, fill]
+
+
+def _depth_packets(impairment: Impairment, mtu: int) -> int:
+    """How many packets a queue is to be filled with: an active queue is not to be filled to its end."""
+    depth = buffer_packets(impairment, mtu)
+    return depth if impairment.active_queue is None else min(depth, ACTIVE_PACKETS)
 
 
 def saturated_us(impairment: Impairment, mtu: int) -> float:
@@ -337,7 +344,7 @@ def _one_way_us(impairment: Impairment, *, queue: bool = False) -> int:
     """As long as a packet may take; with ``queue`` behind a full one."""
     total = impairment.delay_us + 4 * impairment.jitter_us + serialisation_us(impairment, 1500)
     if queue and impairment.rate_bps is not None:
-        total += min(LONGEST_QUEUE_US, buffer_packets(impairment, 1500) * serialisation_us(impairment, 1500))
+        total += min(LONGEST_QUEUE_US, _depth_packets(impairment, 1500) * serialisation_us(impairment, 1500))
     if impairment.slots is not None:
         total += max(impairment.slots.max_delay_us, impairment.slots.delay_us + 4 * impairment.slots.jitter_us)
     return math.ceil(total)
