@@ -85,9 +85,7 @@ def _next(lab: Lab, before: LabLook, seconds: float) -> tuple[LabLook, LabNow]:
     after = look(lab)
     spent = time.monotonic() - max(begin, before.at_s + seconds)
     threading.Event().wait(max(0.0, spent / _SHARE_OF_LOOKING - seconds))
-    in_force = {
-        (link.source, link.destination): lab.in_force(link.source, link.destination) for link in lab.topology.links
-    }
+    in_force = {link: state.in_force for link, state in lab.link_states().items()}
     return after, compare(before, after, in_force)
 
 
