@@ -36,22 +36,25 @@ from harness.model.impairment import (
     DelayDistribution,
     FourStateLoss,
     Framing,
-    GilbertElliottLoss,
     Impairment,
-    IndependentLoss,
-    Loss,
-    Reordering,
-    Slots,
 )
 from harness.plan.delay_distribution import fingerprint, table_of
+from harness.plan.netem_models import (
+    chance_of,
+    distribution_of,
+    from_u32,
+    loss_of,
+    loss_settings,
+    reordering_of,
+    slot_settings,
+    slots_of,
+    to_u32,
+)
 from harness.plan.qdisc_settings import (
     U32_MAX,
     ActiveBottleneck,
     CodelSettings,
-    FourStateSettings,
-    GilbertElliottSettings,
     NetemSettings,
-    SlotSettings,
     TbfSettings,
 )
 
@@ -83,10 +86,6 @@ _CODEL_MAJOR = 0x0400
 _FQ_CODEL_MAJOR = 0x0500
 _COUNTED_IN_PACKETS = 1
 """Stands in the correlation of a corruption that never happens: the buffer was asked for in packets."""
-_SLOT_TABLE = 2**62
-"""Stands in the longest delay of slots that go by a table; its fingerprint is in the shortest."""
-_DECIMALS = 9
-"""Probabilities are kept by the kernel in units of 2**-32: nine decimals survive the way there and back."""
 
 Bottleneck = NetemSettings | ActiveBottleneck
 
@@ -144,18 +143,6 @@ class LinkHandles(NamedTuple):
 BLOCKED = Impairment(blocked=True)
 """How every link starts: closed until it is shaped."""
 
-_NAMED = (UNIFORM, *(DelayDistribution(kind=kind) for kind in ("normal", "pareto", "paretonormal")))
-
-
-def distribution_of(table: int, known: Mapping[int, DelayDistribution]) -> DelayDistribution:
-    """The distribution whose table has this fingerprint: netem's own uniform one (0), one of ``known``, a named one;
-    else a custom one without quantiles."""
-    if table == 0:
-        return UNIFORM
-    if table in known:
-        return known[table]
-    return next((named for named in _NAMED if fingerprint(named) == table), DelayDistribution(kind="custom"))
-
 
 def shape_link(impairment: Impairment, mtu: int, core_delay_us: int = 0) -> LinkShape:
     """The stages that make ``impairment`` on a path with this MTU.
@@ -167,20 +154,20 @@ def shape_link(impairment: Impairment, mtu: int, core_delay_us: int = 0) -> Link
     _check(impairment)
     jitter_ns = impairment.jitter_us * 1000
     shaped = jitter_ns > 0 and impairment.distribution != UNIFORM
-    loss = NetemSettings(0, loss=U32_MAX) if impairment.blocked else _loss_settings(impairment)
+    loss = NetemSettings(0, loss=U32_MAX) if impairment.blocked else loss_settings(impairment)
     corrupt, reorder = impairment.corrupt, impairment.reorder
-    slot, slot_shape = _slot_settings(impairment.slots)
+    slot, slot_shape = slot_settings(impairment.slots)
     duplication = _duplication(impairment.duplicate)
     propagation = loss._replace(
         limit=NEVER_REACHED,
         latency_ns=_latency_ns(impairment.delay_us, core_delay_us),
         jitter_ns=jitter_ns,
-        delay_correlation=_to_u32(impairment.delay_correlation),
+        delay_correlation=to_u32(impairment.delay_correlation),
         distribution=fingerprint(impairment.distribution) if shaped else 0,
-        corrupt=_to_u32(corrupt.share) if corrupt else 0,
-        corrupt_correlation=_to_u32(corrupt.correlation) if corrupt else 0,
-        reorder=_to_u32(reorder.share) if reorder else 0,
-        reorder_correlation=_to_u32(reorder.correlation) if reorder else 0,
+        corrupt=to_u32(corrupt.share) if corrupt else 0,
+        corrupt_correlation=to_u32(corrupt.correlation) if corrupt else 0,
+        reorder=to_u32(reorder.share) if reorder else 0,
+        reorder_correlation=to_u32(reorder.correlation) if reorder else 0,
         gap=reorder.gap if reorder else 0,
         rate=ORDER_KEEPING_RATE if jitter_ns and impairment.in_order else 0,
         slot=slot,
@@ -233,14 +220,14 @@ def read_link(
         delay_us=_delay_us(propagation.latency_ns, core_delay_us),
         jitter_us=propagation.jitter_ns // 1000,
         distribution=distribution_of(propagation.distribution, names) if propagation.jitter_ns else UNIFORM,
-        delay_correlation=_from_u32(propagation.delay_correlation),
+        delay_correlation=from_u32(propagation.delay_correlation),
         in_order=not propagation.jitter_ns or propagation.rate > 0,
-        loss=None if blocked else _loss(propagation),
+        loss=None if blocked else loss_of(propagation),
         loss_marks=propagation.ecn,
-        duplicate=_chance(duplication.duplicate, duplication.duplicate_correlation) if duplication else None,
-        corrupt=_chance(propagation.corrupt, propagation.corrupt_correlation),
-        reorder=_reordering(propagation),
-        slots=_slots(propagation.slot, names),
+        duplicate=chance_of(duplication.duplicate, duplication.duplicate_correlation) if duplication else None,
+        corrupt=chance_of(propagation.corrupt, propagation.corrupt_correlation),
+        reorder=reordering_of(propagation),
+        slots=slots_of(propagation.slot, names),
         blocked=blocked,
     )
     if isinstance(bottleneck, ActiveBottleneck):
@@ -362,61 +349,12 @@ def _framing(framing: Framing) -> Framing | None:
 
 
 def _duplication(duplicate: Chance | None) -> NetemSettings | None:
-    if duplicate is None or not _to_u32(duplicate.share):
+    if duplicate is None or not to_u32(duplicate.share):
         return None
     return NetemSettings(
         limit=NEVER_REACHED,
-        duplicate=_to_u32(duplicate.share),
-        duplicate_correlation=_to_u32(duplicate.correlation),
-    )
-
-
-def _slot_settings(slots: Slots | None) -> tuple[SlotSettings | None, DelayDistribution | None]:
-    """The slots, and the distribution whose table they need: always one, since a table that was set once stays."""
-    if slots is None:
-        return None, None
-    if slots.distribution is not None:
-        if not slots.jitter_us:
-            raise ValueError("slots by a distribution need a jitter; a fixed time is min and max alike")
-        settings = SlotSettings(
-            min_delay_ns=fingerprint(slots.distribution),
-            max_delay_ns=_SLOT_TABLE,
-            packets=slots.packets,
-            bytes=slots.bytes,
-            dist_delay_ns=slots.delay_us * 1000,
-            dist_jitter_ns=slots.jitter_us * 1000,
-        )
-        return settings, slots.distribution
-    low, high = slots.min_delay_us * 1000, slots.max_delay_us * 1000
-    if not 0 < low <= high:
-        raise ValueError("slots need a time between two openings: 0 < min <= max")
-    settings = SlotSettings(
-        min_delay_ns=low,
-        max_delay_ns=high,
-        packets=slots.packets,
-        bytes=slots.bytes,
-        dist_delay_ns=(low + high) // 2,
-        dist_jitter_ns=(high - low) // 2,
-    )
-    return settings, UNIFORM
-
-
-def _slots(slot: SlotSettings | None, names: Mapping[int, DelayDistribution]) -> Slots | None:
-    if slot is None:
-        return None
-    if slot.max_delay_ns == _SLOT_TABLE:
-        return Slots(
-            packets=slot.packets,
-            bytes=slot.bytes,
-            delay_us=slot.dist_delay_ns // 1000,
-            jitter_us=slot.dist_jitter_ns // 1000,
-            distribution=distribution_of(slot.min_delay_ns, names),
-        )
-    return Slots(
-        min_delay_us=slot.min_delay_ns // 1000,
-        max_delay_us=slot.max_delay_ns // 1000,
-        packets=slot.packets,
-        bytes=slot.bytes,
+        duplicate=to_u32(duplicate.share),
+        duplicate_correlation=to_u32(duplicate.correlation),
     )
 
 
@@ -431,79 +369,3 @@ def _delay_us(latency_ns: int, core_delay_us: int) -> int:
     if latency_ns <= MAX_CORE_DELAY_US:
         return latency_ns
     return latency_ns // 1000 + core_delay_us
-
-
-def _loss_settings(impairment: Impairment) -> NetemSettings:
-    """The loss alone; all else is still to come."""
-    none = NetemSettings(limit=0, ecn=impairment.loss_marks)
-    match impairment.loss:
-        case None:
-            return none
-        case IndependentLoss() as loss:
-            chance = _to_u32(loss.probability)
-            if chance == U32_MAX:
-                # Certain loss is a black hole, which marks nothing.
-                return NetemSettings(limit=0, loss=U32_MAX)
-            return none._replace(loss=chance, loss_correlation=_to_u32(loss.correlation) if chance else 0)
-        case GilbertElliottLoss() as loss:
-            settings = GilbertElliottSettings(
-                p=_to_u32(loss.good_to_bad),
-                r=_to_u32(loss.bad_to_good),
-                h=_to_u32(1 - loss.loss_in_bad),
-                k1=_to_u32(loss.loss_in_good),
-            )
-            return none._replace(gilbert_elliott=settings)
-        case FourStateLoss() as loss:
-            return none._replace(
-                four_state=FourStateSettings(
-                    p13=_to_u32(loss.p13),
-                    p31=_to_u32(loss.p31),
-                    p32=_to_u32(loss.p32),
-                    p14=_to_u32(loss.p14),
-                    p23=_to_u32(loss.p23),
-                )
-            )
-
-
-def _loss(settings: NetemSettings) -> Loss | None:
-    burst, states = settings.gilbert_elliott, settings.four_state
-    if burst is not None:
-        return GilbertElliottLoss(
-            good_to_bad=_from_u32(burst.p),
-            bad_to_good=_from_u32(burst.r),
-            loss_in_bad=_from_u32(U32_MAX - burst.h),
-            loss_in_good=_from_u32(burst.k1),
-        )
-    if states is not None:
-        return FourStateLoss(
-            p13=_from_u32(states.p13),
-            p31=_from_u32(states.p31),
-            p32=_from_u32(states.p32),
-            p23=_from_u32(states.p23),
-            p14=_from_u32(states.p14),
-        )
-    if not settings.loss:
-        return None
-    return IndependentLoss(probability=_from_u32(settings.loss), correlation=_from_u32(settings.loss_correlation))
-
-
-def _chance(share: int, correlation: int) -> Chance | None:
-    return Chance(share=_from_u32(share), correlation=_from_u32(correlation)) if share else None
-
-
-def _reordering(settings: NetemSettings) -> Reordering | None:
-    if not settings.gap:
-        return None
-    return Reordering(
-        share=_from_u32(settings.reorder),
-        correlation=_from_u32(settings.reorder_correlation),
-        gap=settings.gap,
-    )
-
-
-def _to_u32(probability: float) -> int:
-    return round(probability * U32_MAX)
-
-
-def _from_u32(value: int) -> float:
-    return round(value / U32_MAX, _DECIMALS)

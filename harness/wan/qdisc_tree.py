@@ -15,6 +15,7 @@ from harness.model.impairment import DelayDistribution, Impairment
 from harness.model.measurement import LinkCounters
 from harness.plan.addressing import LabPlan
 from harness.plan.delay_distribution import fingerprint, table_of
+from harness.plan.netem_models import distribution_of
 from harness.plan.qdisc_settings import U32_MAX, ActiveBottleneck, NetemSettings
 from harness.plan.shaping import (
     BLOCKED,
@@ -27,7 +28,6 @@ from harness.plan.shaping import (
     Bottleneck,
     LinkHandles,
     LinkShape,
-    distribution_of,
     read_link,
     shape_link,
 )
