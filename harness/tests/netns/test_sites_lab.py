@@ -97,7 +97,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         yield lab
     finally:
         lab.down()
-    left = [path.name for path in Path("/run/netns").iterdir() if f"-{lab.lab_id}-" in path.name]
+    left = [path.name for path in Path("/run/netns").glob(f"*-{lab.lab_id}-*")]
     assert left == []
 
 
