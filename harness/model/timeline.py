@@ -61,7 +61,7 @@ class Ramp(Timed):
 
 
 class Flap(Timed):
-    """The links are black holes for ``down_s``, then open for ``up_s``, and so on, ``flaps`` times or for the duration."""
+    """The links are black holes for ``down_s``, open for ``up_s``, over again, ``flaps`` times or for the duration."""
 
     do: Literal["flap"] = "flap"
     links: LinkChoice
