@@ -50,7 +50,7 @@ def play(
 
     Onto a link, the trace replaces rate, delay and loss as far as it says anything of them. As an access line it
     stands in series with all of the site's links, in the place of the access line that the site has.
-    Ctrl-C ends it; so does the end of the trace, unless --loop.
+    Ctrl-C ends it; so does the end of the trace, unless --loop, and `longhaul heal` from another shell.
 
     Examples:
 
@@ -62,7 +62,7 @@ def play(
 
     from harness.config.trace_file import find_trace
     from harness.errors import InputError
-    from harness.lab.fault_desk import noted
+    from harness.lab.fault_desk import holder_of, noted
     from harness.lab.player import Player
     from harness.lab.signals import termination_as_interrupt
     from harness.model.timeline import LinkChoice, Play
@@ -71,6 +71,7 @@ def play(
     ends = sites or []
     if (len(ends) != 2) if access is None else bool(ends):
         raise InputError("say onto what: two sites, or --access SITE", hint="longhaul play --help")
+    pairs = [] if access is not None else [(ends[0], ends[1])] if one_way else [(ends[0], ends[1]), (ends[1], ends[0])]
     if access is not None and one_way:
         raise InputError("--one-way belongs to a link, not to an access line")
     try:
@@ -85,19 +86,19 @@ def play(
     opened = open_lab(lab)
     try:
         with termination_as_interrupt(), Player(opened) as player, ExitStack() as stack:
+            player.start()
+            event = Play(
+                links=LinkChoice(site=access) if access is not None else LinkChoice(pairs=tuple(pairs)),
+                trace=str(find_trace(trace).absolute()),
+                offset_s=options["offset_s"],
+                speed=speed,
+                loop=loop,
+            )
+            options["holder"] = holder_of(stack.enter_context(noted(opened, event, "longhaul play")))
             if access is not None:
                 playback = player.play_access(trace, access, **options)
             else:
-                pairs = [(ends[0], ends[1])] if one_way else [(ends[0], ends[1]), (ends[1], ends[0])]
                 playback = player.play(trace, pairs, **options)
-                event = Play(
-                    links=LinkChoice(pairs=tuple(pairs)),
-                    trace=str(find_trace(trace).absolute()),
-                    offset_s=options["offset_s"],
-                    speed=speed,
-                    loop=loop,
-                )
-                stack.enter_context(noted(opened, event, "longhaul play"))
             report = _watch(player, playback, quiet=as_json)
     finally:
         opened.close()
@@ -145,4 +146,6 @@ def _tell(report: PlaybackReport) -> None:
         f"{report.trace} on {', '.join(report.links)}: {report.changes} changes, {report.skipped} skipped"
         f" in {report.ended_s - report.began_s:.1f} s{lateness}"
     )
+    if report.taken_off:
+        print("  another process took it off its links (heal, fault end), which ended it")
     print(f"  links given back; scheduling {report.scheduling}; every change is in {report.log}")

@@ -15,6 +15,7 @@ from harness.errors import InputError, LabError, LonghaulError
 from harness.lab.fault_journal import FaultBegin, FaultEnd, FaultJournal, FaultSpan, FaultUpdate
 from harness.lab.lab import Lab
 from harness.lab.ledger import Ledger
+from harness.lab.links import TRACE_HOLDER
 from harness.model.base import Value
 from harness.model.impairment import Impairment
 from harness.model.resource import Resource
@@ -133,7 +134,7 @@ class FaultDesk:
                 more = self._make(fault, planned_s)
             except BaseException:
                 self._undo(fault, None)
-                self._journal.append(FaultEnd(id=fault.id, at_s=time.monotonic()))
+                self._journal.append(FaultEnd(id=fault.id, at_s=time.monotonic(), made=False))
                 raise
             if more:
                 self._journal.append(FaultUpdate(id=fault.id, undo=more))
@@ -148,7 +149,7 @@ class FaultDesk:
             fault = self._find(fault_id)
             if fault is None:
                 return
-            links, holder = links_touched(self._lab.topology, fault.event), _holder(fault)
+            links, holder = links_touched(self._lab.topology, fault.event), holder_of(fault)
             match fault.event:
                 case Flap():
                     if flap_is_down(turn):
@@ -189,7 +190,7 @@ class FaultDesk:
         event = fault.event
         if isinstance(event, NodeEvent):
             return fault_of(event).problem(self._node(event.node), event, fault.undo, self._others(fault))
-        holder, states = _holder(fault), self._lab.link_states()
+        holder, states = holder_of(fault), self._lab.link_states()
         for link in links_touched(self._lab.topology, event):
             state = states[link]
             if holder in state.holders or any(overlay.holder.startswith(holder) for overlay in state.overlays):
@@ -269,7 +270,7 @@ class FaultDesk:
                 time.sleep(_LEDGER_RETRY_S)
 
     def _make(self, fault: FaultBegin, planned_s: float | None) -> dict[str, Any]:
-        event, holder, reason = fault.event, _holder(fault), _reason(fault)
+        event, holder, reason = fault.event, holder_of(fault), _reason(fault)
         links = links_touched(self._lab.topology, event)
         match event:
             case Outage() | BlackHole() | Partition() | Flap():
@@ -300,6 +301,7 @@ class FaultDesk:
             speed=event.speed,
             loop=event.loop,
             begin_s=fault.at_s if fault.planned_s is None else fault.planned_s,
+            holder=holder_of(fault),
         )
 
     def _player_that_runs(self) -> Player:
@@ -310,18 +312,21 @@ class FaultDesk:
         return self._player
 
     def _undo(self, fault: FaultBegin, planned_s: float | None) -> None:
-        event, holder = fault.event, _holder(fault)
+        event, holder = fault.event, holder_of(fault)
         reason = f"end of {_reason(fault)}"
         if isinstance(event, NodeEvent):
             fault_of(event).undo(self._node(event.node), event, fault.undo, self._others(fault))
             self._lab.let_go(self._cables(event), holder, reason, planned_s)
             return
-        playback = self._playbacks.pop(fault.id, None)
-        if playback is not None and self._player is not None:
-            self._player.stop(playback)
         links = links_touched(self._lab.topology, event)
-        self._lab.let_go(links, holder, reason, planned_s)
-        self._lab.lift(links, holder, reason, planned_s)
+        playback = self._playbacks.pop(fault.id, None)
+        try:
+            if playback is not None and self._player is not None:
+                self._player.stop(playback)
+        finally:
+            # Whatever became of who plays, or of the process that began the fault.
+            self._lab.let_go(links, holder, reason, planned_s)
+            self._lab.lift(links, holder, reason, planned_s)
 
     def _cables(self, event: NodeEvent) -> tuple[LinkEnds, ...]:
         """The links that a node's fault takes with it: a machine that boots answers nobody."""
@@ -378,21 +383,27 @@ def _reason(fault: FaultBegin) -> str:
     return f"{fault.event.do} of {subject_of(fault.event)}"
 
 
-def _holder(fault: FaultBegin) -> str:
-    """Unlike any other fault's, and not a beginning of another's."""
-    return f"{fault.id}: {fault.event.do}"
+def holder_of(fault: FaultBegin) -> str:
+    """In whose name a fault acts on links: unlike any other fault's, and not a beginning of another's."""
+    kind = TRACE_HOLDER if isinstance(fault.event, Play) else ""
+    return f"{kind}{fault.id}: {fault.event.do}"
 
 
 @contextmanager
-def noted(lab: Lab, event: TimelineEvent, origin: str) -> Iterator[None]:
-    """Let the journal know of something that is done by other means, so that it is listed and recorded."""
+def noted(lab: Lab, event: TimelineEvent, origin: str) -> Iterator[FaultBegin]:
+    """Let the journal know of something that is done by other means in the name of ``holder_of`` it, so that it is
+    listed, recorded and healed. An InputError within says that it did not begin."""
     journal = FaultJournal(lab.state_dir / JOURNAL)
     with journal.exclusive():
         fault = FaultBegin(id=journal.next_id(), event=event, at_s=time.monotonic(), origin=origin)
         journal.append(fault)
+    made = True
     try:
-        yield
+        yield fault
+    except InputError:
+        made = False
+        raise
     finally:
-        # The lab, and the journal with it, may be gone by now.
-        if lab.state_dir.is_dir():
-            journal.append(FaultEnd(id=fault.id, at_s=time.monotonic()))
+        # The lab, and the journal with it, may be gone by now; or another process has ended it.
+        if lab.state_dir.is_dir() and any(other.id == fault.id for other in journal.in_force()):
+            journal.append(FaultEnd(id=fault.id, at_s=time.monotonic(), made=made))

@@ -40,12 +40,13 @@ class FaultUpdate(Value):
 
 
 class FaultEnd(Value):
-    """A fault is undone."""
+    """A fault is undone; not ``made``: it could not be made at all."""
 
     op: Literal["end"] = "end"
     id: str
     at_s: float
     planned_s: float | None = None
+    made: bool = True
 
 
 _LINE: TypeAdapter[FaultBegin | FaultUpdate | FaultEnd] = TypeAdapter(
@@ -101,7 +102,7 @@ class FaultJournal:
             os.fdatasync(file.fileno())
 
     def spans(self) -> tuple[FaultSpan, ...]:
-        """Every fault since the lab came up, in the order of their begins."""
+        """Every fault that was made since the lab came up, in the order of their begins."""
         found: dict[str, FaultSpan] = {}
         for line in self._lines():
             match line:
@@ -111,6 +112,8 @@ class FaultJournal:
                     begin = found[line.id].begin
                     begin = begin.model_copy(update={"undo": {**begin.undo, **line.undo}})
                     found[line.id] = found[line.id].model_copy(update={"begin": begin})
+                case FaultEnd() if not line.made:
+                    found.pop(line.id, None)
                 case FaultEnd() if line.id in found:
                     found[line.id] = found[line.id].model_copy(update={"ended_s": line.at_s})
                 case _:

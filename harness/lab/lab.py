@@ -20,6 +20,7 @@ from harness.lab.links import (
     with_base,
     with_holder,
     with_overlay,
+    with_overlay_again,
     with_state,
     without_holder,
     without_overlay,
@@ -162,15 +163,18 @@ class Lab:
         reason: str,
         planned_s: float | None = None,
         durable: bool = True,
+        again: bool = False,
     ) -> list[WanChange]:
         """Replace fields of each link's impairment in the name of ``holder``, until ``lift``.
 
         Several holders' overlays lie in the order in which they were first laid, the last on top; a holder has one at a
         link, and laying it again replaces it where it lies. Not ``durable`` is for changes that come many times a
         second: they are in force and known to other processes, but neither in ``changes()`` nor told to ``on_change``.
-        Raises InputError for a field that Impairment lacks.
+        ``again`` is for overlays that lie there: when another process has lifted one, nothing is changed and
+        OverlayGone raised. Raises InputError for a field that Impairment lacks.
         """
-        steps = {link: with_overlay(Overlay.of(holder, fields)) for link, fields in links.items()}
+        lay = with_overlay_again if again else with_overlay
+        steps = {link: lay(Overlay.of(holder, fields)) for link, fields in links.items()}
         return self._apply(steps, reason, planned_s, durable)
 
     def lift(

@@ -22,7 +22,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from harness.errors import InputError
+from harness.errors import InputError, LabError
 from harness.model.base import Value
 from harness.model.impairment import Impairment
 from harness.model.topology import Topology
@@ -31,7 +31,14 @@ LinkKey = tuple[str, str]
 """Source and destination."""
 
 
+TRACE_HOLDER = "trace "
+"""How the names of overlays begin that follow a trace."""
+
 _OF_A_BOTTLENECK = ("buffer_bytes", "buffer_packets", "framing", "active_queue")
+
+
+class OverlayGone(LabError):
+    """Somebody else has lifted the overlay that was to be replaced."""
 
 
 class Overlay(Value):
@@ -229,6 +236,17 @@ def with_overlay(overlay: Overlay) -> Callable[[LinkState], LinkState]:
         else:
             laid = (*state.overlays, overlay)
         return state.model_copy(update={"overlays": laid})
+
+    return lay
+
+
+def with_overlay_again(overlay: Overlay) -> Callable[[LinkState], LinkState]:
+    """Replaces the overlay of the same holder where it lies. Raises OverlayGone where it does not lie any more."""
+
+    def lay(state: LinkState) -> LinkState:
+        if all(other.holder != overlay.holder for other in state.overlays):
+            raise OverlayGone(f"{overlay.holder} was taken off its links")
+        return with_overlay(overlay)(state)
 
     return lay
 

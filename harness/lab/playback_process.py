@@ -27,7 +27,7 @@ from typing import IO, Any, Literal
 from harness.config.trace_file import load_trace
 from harness.errors import InputError, LonghaulError
 from harness.lab.lab import Lab
-from harness.lab.links import LinkKey
+from harness.lab.links import LinkKey, OverlayGone
 from harness.model.base import Value
 from harness.model.playback import PlaybackReport, lateness_of
 from harness.model.trace import Point
@@ -93,6 +93,7 @@ class Playing:
         self._changes = self._skipped = self._rounds = 0
         self._rates: dict[str, int | None] = {}
         self._touched = False
+        self._taken_off = False
         self._log = Path(play.log).open("w")  # noqa: SIM115
         self._log.write(LOG_COLUMNS + "\n")
         # What does not combine is told before anything is changed.
@@ -161,6 +162,7 @@ class Playing:
             lateness=lateness_of(self._late_ms),
             scheduling=self._scheduling,
             restored=failure is None,
+            taken_off=self._taken_off,
             log=self._play.log,
             rate_bps=self._rates,
         )
@@ -182,14 +184,21 @@ class Playing:
             return
         planned_s = self.begin_s + tick.at_us / 1e6
         asked_s = time.monotonic()
-        made = self._lab.overlay(
-            {target.link: self._fields(target, point) for target, point in changes.items()},
-            self._play.holder,
-            f"trace {self._trace.name}",
-            planned_s - self._lab.epoch_s,
-            # The first change says in the log of changes that a trace plays; those after it are in the trace's own log.
-            durable=not self._touched,
-        )
+        try:
+            made = self._lab.overlay(
+                {target.link: self._fields(target, point) for target, point in changes.items()},
+                self._play.holder,
+                f"trace {self._trace.name}",
+                planned_s - self._lab.epoch_s,
+                # The first change, which is of every link, says in the log of changes that a trace plays; those after
+                # it are in the trace's own log.
+                durable=not self._touched,
+                again=self._touched,
+            )
+        except OverlayGone:
+            self._taken_off = True
+            self._next = None
+            return
         # A link that a fault cuts off stays as it is, and the core is not asked.
         actual_s = max((change.actual_s for change in made), default=asked_s - self._lab.epoch_s) + self._lab.epoch_s
         if made:

@@ -13,17 +13,15 @@ from pathlib import Path
 from typing import Any, Self
 
 from harness.config.trace_file import find_trace
-from harness.errors import InputError, LabError
+from harness.errors import InputError, LabError, LonghaulError
 from harness.lab.lab import Lab
 from harness.lab.ledger import Ledger
+from harness.lab.links import TRACE_HOLDER
 from harness.lab.playback_process import Play
 from harness.model.playback import PlaybackReport
 from harness.model.resource import Resource
 from harness.nodes.host_processes import start_ticks
 from harness.plan.playback import LinkEnds, Target, as_access, onto_links
-
-TRACE_HOLDER = "trace "
-"""How the names of overlays begin that follow a trace."""
 
 LOG_DIRECTORY = "playback"
 _START_S = 30.0
@@ -37,8 +35,10 @@ Status = Callable[[dict[str, Any]], None]
 class Playback:
     """One trace being played. ``status`` is what its process last said of it, ``report`` what it came to."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, holder: str, links: tuple[LinkEnds, ...]) -> None:
         self.number = number
+        self.holder = holder
+        self.links = links
         self.status: dict[str, Any] = {}
         self.report: PlaybackReport | None = None
         self.started = threading.Event()
@@ -50,8 +50,8 @@ class Player:
     """Plays traces onto a lab's links. Any number at a time, on different links or the same ones.
 
     While it plays, a link's base stays what it was: the trace lies over it (``Lab.overlay``) and is lifted at the end,
-    also when this process dies. After a kill -9 of the playing process itself, ``Lab.restore`` or ``longhaul heal``
-    gives the links back. Methods may be called from any thread.
+    also when this process dies, or the playing one. After a kill -9 of both, ``Lab.restore`` or ``longhaul heal`` gives
+    the links back. Methods may be called from any thread.
     """
 
     def __init__(self, lab: Lab) -> None:
@@ -85,11 +85,13 @@ class Player:
         loop: bool = False,
         for_s: float | None = None,
         begin_s: float | None = None,
+        holder: str | None = None,
     ) -> Playback:
         """Begin to play a trace, a file or a shipped one's name; returns when it plays.
 
         ``links`` are targets, or pairs that become the trace (of two opposite ones the first goes ``up``).
-        ``begin_s`` is the monotonic time that counts as its begin (now), ``for_s`` ends it before the trace does.
+        ``begin_s`` is the monotonic time that counts as its begin (now), ``for_s`` ends it before the trace does,
+        ``holder`` is in whose name it lies over the links. It ends when another process takes it off them.
         Raises InputError for a trace or links that do not fit, LabError when the lab or the process is broken.
         """
         targets = _targets(links)
@@ -101,14 +103,16 @@ class Player:
         with self._lock:
             self._start()
             number = 1 + max(self._playbacks, default=0)
-            playback = self._playbacks[number] = Playback(number)
+            first = targets[0]
+            name = holder or f"{TRACE_HOLDER}{file.stem} on {first.source}>{first.destination}"
+            playback = Playback(number, name, tuple(target.link for target in targets))
+            self._playbacks[number] = playback
             logs = self._lab.state_dir / LOG_DIRECTORY
             logs.mkdir(exist_ok=True)
-            first = targets[0]
             request = Play(
                 id=number,
                 file=str(file),
-                holder=f"{TRACE_HOLDER}{file.stem} on {first.source}>{first.destination}",
+                holder=name,
                 targets=tuple(targets),
                 offset_s=offset_s,
                 speed=speed,
@@ -243,6 +247,9 @@ class Player:
         self._failed = self._failed or (None if process.poll() == 0 else ended)
         for playback in self._playbacks.values():
             if not playback.ended.is_set():
+                # A lab that is gone or broken has nothing to give back.
+                with suppress(LonghaulError, OSError):
+                    self._lab.lift(playback.links, playback.holder, "what played a trace has ended")
                 playback.error = self._failed or ended
                 playback.ended.set()
                 playback.started.set()

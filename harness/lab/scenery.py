@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.config.trace_file import digest
-from harness.errors import InputError, LonghaulError
+from harness.errors import FidelityError, InputError, LonghaulError
 from harness.lab.cross_traffic import CrossTraffic
 from harness.lab.lab import Lab
 from harness.lab.links import LinkKey
@@ -80,6 +80,9 @@ class Scenery:
         flows: tuple[FlowReport, ...] = ()
         try:
             playbacks = self._player.close()
+            ended = [playback.trace for playback in playbacks if playback.taken_off]
+            if ended:
+                error = FidelityError(f"taken off its links before its end: the trace {', '.join(ended)}")
         except LonghaulError as failure:
             error = failure
         try:

@@ -23,7 +23,8 @@ class PlaybackReport(Value):
 
     ``changes`` were made, each at its place in the schedule; ``skipped`` came due when a newer one was due already.
     ``rounds`` counts how often the trace has begun anew. ``scheduling`` is how the playing process was scheduled.
-    ``restored``: the links were given back. ``log`` has a line for each change, planned and actual time.
+    ``restored``: the links were given back. ``taken_off``: somebody else took the trace off them, which ended it.
+    ``log`` has a line for each change, planned and actual time.
     """
 
     trace: str
@@ -37,6 +38,7 @@ class PlaybackReport(Value):
     lateness: Lateness | None = None
     scheduling: Literal["real-time", "raised", "normal"] = "normal"
     restored: bool = False
+    taken_off: bool = False
     log: str = ""
     rate_bps: dict[str, int | None] = Field(default_factory=dict)
     """What each link's rate was last set to."""

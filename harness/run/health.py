@@ -11,8 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from harness.lab.lab import Lab
-from harness.lab.links import LinkState
-from harness.lab.player import TRACE_HOLDER
+from harness.lab.links import TRACE_HOLDER, LinkState
 from harness.model.health import HostWindow, PortLoss, RunHealth
 from harness.model.impairment import Impairment
 from harness.model.measurement import LinkCounters
