@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from pydantic import ConfigDict
+
 from harness.errors import InputError, LabError
 from harness.model.base import Value
 from harness.nodes.host_lock import HOST_DIRECTORY
@@ -18,7 +20,9 @@ _MANAGEMENT_LINK = re.compile(r"lh([a-z0-9]{1,6})m\d+")
 
 
 class Claim(Value):
-    """Who holds a slot. A claim whose ledger is gone counts for nothing."""
+    """Who holds a slot. A claim whose ledger is gone counts for nothing; one of a later version counts."""
+
+    model_config = ConfigDict(extra="ignore")
 
     lab_id: str
     ledger: Path

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, Protocol
 
+from pydantic import ConfigDict
+
 from harness.model.base import Value
 
 
@@ -16,7 +18,10 @@ class Resource(Value):
     decimal, with ``start_ticks`` of /proc/PID/stat field 22 so that a reused pid is never killed),
     ``mount`` (mount point), ``directory`` (removed with its content), ``file``,
     ``route`` (prefix in the root namespace), ``cgroup`` (path), ``sysctl`` (of the host; ``note`` is its value before).
+    What a later version notes beside these is passed over: it is a resource all the same.
     """
+
+    model_config = ConfigDict(extra="ignore")
 
     kind: Literal["netns", "link", "process", "mount", "directory", "file", "route", "cgroup", "sysctl"]
     name: str

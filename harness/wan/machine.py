@@ -39,6 +39,8 @@ BOOT_CPU_S = 30.0
 _BOOT_DEADLINE_S = 240.0
 _KVM_PROOF_DEADLINE_S = 15.0
 _NICE = -15
+_OOM_SCORE = -500
+"""Of -1000 to 1000: a host that runs out of memory has better things to end than the WAN of a whole lab."""
 _BOOT_LOOK_S = 3.0
 _SOCKET_RETRY_S = 0.01
 _END_DEADLINE_S = 5.0
@@ -134,6 +136,11 @@ def end_machines(directories: Collection[Path]) -> int:
     for pid, ticks in running:
         _kill(pid, ticks)
     return len(running)
+
+
+def running_directories() -> frozenset[Path]:
+    """The directory of each machine that runs, whether or not its record can be read."""
+    return frozenset(directory for _, _, directory in _running())
 
 
 def end_orphans(in_use: Collection[str]) -> int:
@@ -234,8 +241,13 @@ def discard(machine: Machine, recorder: Recorder | None) -> None:
     """End it, and take it off the record."""
     machine.end()
     if recorder is not None:
-        for resource in resources_of(machine):
-            recorder.forget(resource)
+        forget(machine, recorder)
+
+
+def forget(machine: Machine, recorder: Recorder) -> None:
+    """Take it off the record: it is the lab's no more."""
+    for resource in resources_of(machine):
+        recorder.forget(resource)
 
 
 def wait_until_up(machine: Machine, cpu_s: float = BOOT_CPU_S, timeout_s: float = _BOOT_DEADLINE_S) -> GuestTransport:
@@ -326,6 +338,8 @@ def _start_apart(command: list[str], log: Path) -> int:
         # Where sessions are scheduled as groups, it is the group's nice value that counts.
         with contextlib.suppress(OSError):
             Path(f"/proc/{pid}/autogroup").write_text(str(_NICE))
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{pid}/oom_score_adj").write_text(str(_OOM_SCORE))
         return pid
 
     # A thread of its own, which ends here: it has left this process's namespace.

@@ -19,13 +19,14 @@ from harness.wan.machine import (
     CORES_DIRECTORY,
     Machine,
     discard,
-    end_machines,
     end_orphans,
+    forget,
     is_warm,
     load_machine,
     make_warm,
     pool_lock,
     resources_of,
+    running_directories,
     take_from_pool,
     warm_since,
 )
@@ -67,10 +68,7 @@ class MachineCabling:
             self._make_warm(kernel)
         except (LabError, OSError):
             kernel.close()
-            self._machine.end()
-        if self._recorder is not None:
-            for resource in resources_of(self._machine):
-                self._recorder.forget(resource)
+            discard(self._machine, self._recorder)
 
     def state(self) -> dict[str, Any]:
         """See Cabling."""
@@ -81,6 +79,9 @@ class MachineCabling:
         assert isinstance(transport, GuestTransport)
         with pool_lock():
             transport.lease(WARM_LEASE_S)
+            # In this order: the undo of a lab that dies here must not end a machine that serves the next one.
+            if self._recorder is not None:
+                forget(self._machine, self._recorder)
             make_warm(self._machine)
             warm = sorted((machine for machine in _machines() if is_warm(machine)), key=warm_since)
             for oldest in warm[:-MOST_WARM_CORES]:
@@ -158,28 +159,38 @@ def _core(machine: Machine, transport: GuestTransport, recorder: Recorder, seed:
 
 
 def _claim(sites: int, image: str, recorder: Recorder) -> Machine | None:
-    """Take a warm machine of the present image out of the pool, the smallest that suffices; recorded before it is
-    taken, so that no crash leaves it to nobody."""
+    """Take a warm machine of the present image out of the pool, the smallest that suffices.
+
+    It is recorded once nobody else can take it: a crash in between leaves it to its lease, which ends it."""
     with pool_lock():
         wiring, _ = fitting(sites)
         good = [m for m in _machines() if is_warm(m) and m.ports >= sites and (m.wiring, m.image) == (wiring, image)]
         if not good:
             return None
         machine = min(good, key=lambda one: one.ports)
-        for resource in resources_of(machine):
-            recorder.record(resource)
         take_from_pool(machine)
+        try:
+            for resource in resources_of(machine):
+                recorder.record(resource)
+        except BaseException:
+            discard(machine, recorder)
+            raise
         return machine
 
 
 def _machines() -> list[Machine]:
-    """Every machine that runs, in the pool's lock; what is left of any other is removed."""
-    running = []
+    """Every machine that runs and has a record that can be read, in the pool's lock; what is left of ended ones is
+    removed. One that runs without such a record is left alone: another version's lab may be on it."""
+    found = []
+    others = []
     for directory in [entry for entry in CORES_DIRECTORY.iterdir() if entry.is_dir()]:
         machine = load_machine(directory)
         if machine is not None and machine.alive():
-            running.append(machine)
+            found.append(machine)
         else:
-            end_machines([directory])
+            others.append(directory)
+    in_use = running_directories() if others else frozenset()
+    for directory in others:
+        if directory not in in_use:
             shutil.rmtree(directory, ignore_errors=True)
-    return running
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -39,6 +40,13 @@ def test_a_claim_whose_ledger_is_gone_counts_for_nothing(slots: Path) -> None:
     claim(0, "lab1", slots)
     (slots / "lab1.jsonl").unlink()
     assert claims.choose(None, {}) == ("lab1", 0)
+
+
+def test_a_later_versions_claim_counts(slots: Path) -> None:
+    claim(0, "lab1", slots)
+    path = claims.claim_path(0)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "of_a_later_version": 1}))
+    assert claims.choose(None, {}) == ("lab2", 1)
 
 
 def test_a_lab_that_claimed_elsewhere_is_seen_by_its_addresses(slots: Path) -> None:

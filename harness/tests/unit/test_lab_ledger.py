@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from pathlib import Path
 from typing import Literal
@@ -72,6 +73,13 @@ def test_a_line_that_a_crash_cut_short_is_no_line(operations: list[Operation], d
 @given(st.binary(max_size=200))
 def test_no_content_breaks_it(text: bytes) -> None:
     replay(text)
+
+
+def test_what_a_later_version_notes_beside_a_resource_does_not_hide_it() -> None:
+    noted = Resource(kind="directory", name="/run/x", note="WAN core")
+    entry = json.loads(record_line(noted))
+    entry["resource"]["of_a_later_version"] = 1
+    assert replay(json.dumps(entry).encode() + b"\n").outstanding == (noted,)
 
 
 def test_a_ledger_is_begun_once_and_held_by_one(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from harness.lab.undo import undo
 from harness.model.resource import Resource
 from harness.nodes.host_processes import boot_id
 from harness.wan import machine, vm_core
+from harness.wan.guest_transport import GuestTransport
+from harness.wan.kernel import Kernel
 from harness.wan.machine import CORE_NOTE, end_machines, start_ticks
 from harness.wan.qemu_command import QEMU
 from harness.wan.vm_core import end_warm_cores
@@ -91,6 +94,55 @@ def test_machines_of_nobody_are_ended(cores: Path, start: Start) -> None:
     finally:
         maker.kill()
         maker.communicate()
+
+
+def test_a_machine_of_another_version_is_left_alone_while_it_runs(cores: Path, start: Start) -> None:
+    process = start("0000aa")
+    ticks = start_ticks(process.pid) or 0
+    machine.Machine("0000aa", process.pid, ticks, 4, "tcg", "6.1").save()
+    record = cores / "0000aa" / "core.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "of_a_later_version": 1}))
+    assert end_warm_cores() == 0
+    assert process.poll() is None
+    assert record.exists()
+    process.kill()
+    process.wait()
+    assert end_warm_cores() == 0
+    assert not cores.exists()
+
+
+class Noting:
+    """A recorder that keeps whether the machine was in the pool at each call."""
+
+    def __init__(self, one: machine.Machine) -> None:
+        self.one = one
+        self.warm: list[tuple[str, bool]] = []
+
+    def record(self, resource: Resource) -> None:
+        self.warm.append(("record", machine.is_warm(self.one)))
+
+    def forget(self, resource: Resource) -> None:
+        self.warm.append(("forget", machine.is_warm(self.one)))
+
+
+def test_a_machine_in_the_pool_stands_on_no_labs_record(
+    cores: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = start("0000aa")
+    one = machine.Machine("0000aa", process.pid, start_ticks(process.pid) or 0, 4, "tcg", "6.1", "tap", "image")
+    one.save()
+    machine.make_warm(one)
+    noting = Noting(one)
+    assert vm_core._claim(4, "image", noting) == one
+    assert set(noting.warm) == {("record", False)}
+    noting.warm.clear()
+    transport = object.__new__(GuestTransport)
+    monkeypatch.setattr(transport, "lease", lambda _: None, raising=False)
+    kernel = object.__new__(Kernel)
+    kernel.transport = transport
+    vm_core.MachineCabling(one, kernel, noting)._make_warm(kernel)
+    assert set(noting.warm) == {("forget", False)}
+    assert machine.is_warm(one)
 
 
 @pytest.mark.root
