@@ -51,15 +51,13 @@ def find_suites(names: Sequence[str]) -> tuple[Path, ...]:
 def load_suites(paths: Sequence[Path], tags: Sequence[str]) -> TestSuite:
     """Parse the suites and keep the tests that have any of the tags (all for none).
 
-    Raises InputError when a file is no valid suite or no test is left.
+    Part of a directory with an ``__init__.robot`` comes with what stands there. Raises InputError when a file is no
+    valid suite or no test is left.
     """
     try:
-        suite = TestSuite.from_file_system(*paths)
-        if len(paths) == 1:
-            parent = TestSuite(name="Longhaul")
-            parent.suites.append(suite)
-            suite = parent
-        suite.name = "Longhaul"
+        suite = TestSuite(name="Longhaul")
+        for top, parts in _with_parents(paths).items():
+            suite.suites.append(TestSuite.from_file_system(top, included_files=parts))
         if tags:
             known = {str(tag) for test in suite.all_tests for tag in test.tags}
             suite.filter(included_tags=list(tags))
@@ -73,6 +71,21 @@ def load_suites(paths: Sequence[Path], tags: Sequence[str]) -> TestSuite:
     if not suite.test_count:
         raise InputError("there is no test in these suites")
     return suite
+
+
+def _with_parents(paths: Sequence[Path]) -> dict[Path, list[Path]]:
+    """What to parse, and which parts of it alone (none: all). Setups, teardowns and timeouts that are declared for a
+    whole directory belong to each of its parts, and Robot looks for them only below what it is told to parse."""
+    found: dict[Path, list[Path]] = {}
+    for path in paths:
+        top = path
+        while (top.parent / "__init__.robot").is_file():
+            top = top.parent
+        if top == path:
+            found[top] = []
+        elif found.get(top) != []:
+            found.setdefault(top, []).append(path)
+    return found
 
 
 def _unnoticed(result: Any, listener: SessionListener) -> list[str]:

@@ -54,6 +54,20 @@ def test_tags_select_and_an_unknown_one_is_answered_with_those_there() -> None:
     assert caught.value.hint == "tags there: mobile"
 
 
+def test_a_part_of_a_suite_comes_with_what_is_declared_for_all_of_it() -> None:
+    smoke = find_suites(["smoke"])[0]
+    suite = load_suites([smoke / "conflicts.robot", smoke / "basics.robot"], [])
+    (top,) = suite.suites
+    assert top.setup.name == "Prepare Sites"
+    assert [part.name for part in top.suites] == ["Basics", "Conflicts"]
+    assert all(test.has_teardown for test in suite.all_tests)
+    everything = load_suites([smoke], [])
+    assert load_suites([smoke / "basics.robot", smoke], []).test_count == everything.test_count
+    assert load_suites([smoke, smoke / "basics.robot"], []).test_count == everything.test_count
+    names = {test.full_name for test in everything.all_tests}
+    assert {test.full_name for test in suite.all_tests} < names
+
+
 def test_a_file_that_is_no_suite_is_bad_input(tmp_path: Path) -> None:
     path = tmp_path / "empty.robot"
     path.write_text("*** Test Cases ***\n")
