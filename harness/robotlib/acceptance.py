@@ -146,7 +146,7 @@ def _on_lab(request: RunRequest, lab: Lab, recorder: Recorder, progress: Progres
     scenery.start()
     host = HostWatch(lab, request.directory.host)
     host.start()
-    injector = Injector(lab, software=session.faults, on_fault=session.faults.note)
+    injector = Injector(lab, timeline=request.topology.timeline, software=session.faults, on_fault=session.faults.note)
     injector.start()
     try:
         found.outcome = run_suites(

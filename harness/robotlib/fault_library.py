@@ -118,11 +118,8 @@ class FaultLibrary:
     @suite_keyword
     def revive_system_under_test(self) -> None:
         """Starts the system again at every site where it does not run, as a service manager would."""
-        session = context.session
-        for site, revived in session.everywhere(session.sut.revive).items():
-            if revived:
-                session.recorder.record("sut", "revived", site=site)
-                logger.info(f"started again at {site}")
+        for site in context.session.revive_sut():
+            logger.info(f"started again at {site}")
 
     def _site(self, name: str) -> Site:
         return next(site for site in context.session.topology.sites if site.name == name)

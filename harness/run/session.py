@@ -12,7 +12,7 @@ from harness.checkers.audit import audit
 from harness.checkers.convergence import check_convergence
 from harness.checkers.finding import Finding, summary
 from harness.checkers.versions import effects_of
-from harness.errors import SutError
+from harness.errors import InputError, SutError
 from harness.lab.lab import Lab
 from harness.model.topology import Topology
 from harness.model.tree import Tree, path_text
@@ -101,6 +101,14 @@ class Session:
             self.sut.stop()
             self.recorder.record("sut", "stopped")
 
+    def revive_sut(self) -> tuple[str, ...]:
+        """Start it again where it does not run, as a service manager would; the sites where it did not."""
+        self._must_run()
+        revived = tuple(site for site, did in self.everywhere(self.sut.revive).items() if did)
+        for site in revived:
+            self.recorder.record("sut", "revived", site=site)
+        return revived
+
     def operate(self, plans: Mapping[str, Sequence[Operation]]) -> None:
         """Carry out each site's operations, all sites at the same time."""
         self._at_once(list(plans), lambda site: self._operate(site, plans[site]))
@@ -110,21 +118,21 @@ class Session:
         if self.real_tree is None:
             self.real_tree = pack_tree(self.options.data, self.directory.real_data)
         began_s = self.recorder.now()
-        effects = self._agents[site].unpack(self.sut.folder(site), self.real_tree.archive, path)
+        effects = self._agent(site).unpack(self.sut.folder(site), self.real_tree.archive, path)
         self._record_operation(site, "unpack", path, began_s, effects, "")
         return self.real_tree
 
     def await_tree(self, site: str, path: str, files: int, size: int, timeout_s: float) -> bool:
         """Wait until exactly so many files and bytes stand at or below ``path`` at a site."""
-        return self._agents[site].await_tree(self.sut.folder(site), path, files, size, timeout_s)
+        return self._agent(site).await_tree(self.sut.folder(site), path, files, size, timeout_s)
 
     def usage(self, site: str) -> int:
         """Bytes allocated in a site's folder, the engine's temporary files included."""
-        return self._agents[site].usage(self.sut.folder(site))
+        return self._agent(site).usage(self.sut.folder(site))
 
     def await_usage(self, site: str, size: int, timeout_s: float) -> bool:
         """Wait until a site's folder takes at least ``size`` bytes."""
-        return self._agents[site].await_usage(self.sut.folder(site), size, timeout_s)
+        return self._agent(site).await_usage(self.sut.folder(site), size, timeout_s)
 
     def trees(self) -> dict[str, Tree]:
         """What users see at each site now, the engine's own files left out."""
@@ -137,6 +145,7 @@ class Session:
         its word is taken together with the trees. Once it got stuck it is given little time until it agrees again, so
         that one fault does not cost every later test its whole deadline.
         """
+        self._must_run()
         if self._stuck:
             timeout_s = min(timeout_s, STUCK_PATIENCE_S)
         deadline = time.monotonic() + timeout_s
@@ -188,13 +197,24 @@ class Session:
         with ThreadPoolExecutor(max_workers=max(1, len(sites))) as pool:
             return dict(zip(sites, pool.map(action, sites), strict=True))
 
+    def _must_run(self) -> None:
+        """Raises InputError in a suite that has not started the system under test."""
+        if not self._running:
+            raise InputError(
+                "the system under test does not run", hint="A suite begins with `Start System Under Test`."
+            )
+
+    def _agent(self, site: str) -> AgentClient:
+        self._must_run()
+        return self._agents[site]
+
     def _tree(self, site: str) -> Tree:
-        tree = self._agents[site].tree(self.sut.folder(site))
+        tree = self._agent(site).tree(self.sut.folder(site))
         return {path: entry for path, entry in tree.items() if not self.sut.ignored(path)}
 
     def _operate(self, site: str, operations: Sequence[Operation]) -> None:
         began_s = self.recorder.now()
-        results = self._agents[site].operate(self.sut.folder(site), operations)
+        results = self._agent(site).operate(self.sut.folder(site), operations)
         for operation, result in zip(operations, results, strict=True):
             self._record_operation(
                 site,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from harness.errors import InputError
 from harness.model.topology import Site, Topology
+from harness.model.trace import TracePlay
 from harness.plan.timeline import sites_named
 
 
@@ -31,7 +32,8 @@ def resolve_site(word: str, sites: Sequence[Site]) -> str:
 
 
 def first_sites(topology: Topology, count: int | None) -> Topology:
-    """The topology cut down to its first ``count`` sites and the links and events among them; all for None.
+    """The topology cut down to its first ``count`` sites, with the links, events, traces and cross traffic among them;
+    all for None.
 
     Raises InputError for fewer than two or more than there are.
     """
@@ -49,5 +51,14 @@ def first_sites(topology: Topology, count: int | None) -> Topology:
             "sites": sites,
             "links": tuple(link for link in topology.links if {link.source, link.destination} <= kept),
             "timeline": tuple(event for event in topology.timeline if sites_named(event) <= kept),
+            "cross_traffic": tuple(one for one in topology.cross_traffic if {one.source, one.destination} <= kept),
+            "traces": tuple(_traces(topology.traces, kept)),
         }
     )
+
+
+def _traces(traces: Sequence[TracePlay], kept: set[str]) -> Iterator[TracePlay]:
+    for trace in traces:
+        pairs = tuple(pair for pair in trace.pairs if kept.issuperset(pair))
+        if pairs or trace.site in kept:
+            yield trace.model_copy(update={"pairs": pairs})

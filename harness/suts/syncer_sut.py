@@ -169,6 +169,8 @@ class SyncerSut:
         return state.exit_code == 0 and state.stdout.strip() not in ("", "Z", "X")
 
     def _call(self, site: str, *arguments: str, check: bool = True, timeout_s: float = 30.0) -> Completed:
+        if site not in self._homes:
+            raise SutError(f"syncer was not started at {site}")
         argv = [self._command, *arguments, "--home", self._homes[site]]
         try:
             return self._nodes[site].remote.run(argv, check=check, timeout_s=timeout_s)

@@ -12,7 +12,7 @@ from harness.config.shipped import find_topology
 from harness.config.topology_file import load_topology
 from harness.errors import InputError
 from harness.model.impairment import GilbertElliottLoss, Impairment, IndependentLoss
-from harness.model.topology import Site
+from harness.model.topology import CrossTraffic, Site
 from harness.run.access import behind_access, in_series
 from harness.run.directory import RunDirectory
 from harness.run.real_data import LARGEST_FILE, MOST_BYTES, MOST_FILES, pack_tree
@@ -152,3 +152,25 @@ def test_a_directory_without_findings_may_be_named_again(tmp_path: Path) -> None
     made.history.touch()
     made.discard()
     assert not made.root.exists()
+
+
+def test_first_sites_leaves_out_traces_and_cross_traffic_of_the_others() -> None:
+    drive = load_topology(find_topology("four-sites-drive"))
+    first, second, *_, last = drive.site_names
+    (trace,) = drive.traces
+    traffic = [CrossTraffic(source=first, destination=there, pattern="tcp") for there in (second, last)]
+    pairs = ((first, second), (last, first))
+    whole = drive.model_copy(
+        update={
+            "cross_traffic": tuple(traffic),
+            "traces": (
+                trace.model_copy(update={"site": last}),
+                trace.model_copy(update={"site": None, "pairs": pairs}),
+                trace.model_copy(update={"site": None, "pairs": pairs[1:]}),
+            ),
+        }
+    )
+    two = first_sites(whole, 2)
+    assert two.cross_traffic == (traffic[0],)
+    assert [(one.site, one.pairs) for one in two.traces] == [(None, pairs[:1])]
+    assert first_sites(whole, 4).traces == whole.traces
