@@ -61,7 +61,9 @@ _WORTH_A_DUMP = 256
 
 
 class _Wanted(NamedTuple):
-    """A link as it must be in the kernel from now on. ``noted``: its table is sent, and with it the kernel's notes."""
+    """A link as it must be in the kernel from now on. ``noted``: its table is sent, and with it the kernel's notes.
+    ``kept``: its propagation stage is as this process left it, and is not sent: netem starts its loss model, its
+    reordering and its lottery anew with every change."""
 
     key: LinkKey
     port: int
@@ -69,6 +71,7 @@ class _Wanted(NamedTuple):
     shape: LinkShape
     seed: int | None
     noted: bool
+    kept: bool
 
     @property
     def name(self) -> str:
@@ -96,6 +99,7 @@ class QdiscTree:
         self._doubling = Doubling(kernel, self._port)
         self._distributions: dict[int, DelayDistribution] = {}
         self._noted: dict[LinkKey, int] = {}
+        self._last: dict[LinkKey, LinkShape] = {}
         self._sorting: set[int] = set()
         for link in plan.topology.links:
             self._learn(link.impairment)
@@ -170,8 +174,8 @@ class QdiscTree:
         wanted = [self._wanted(source, destination, impairment) for source, destination, impairment in links]
         again = self._set(wanted, fresh=fresh)
         if again:
-            # The kernel still has a table, or a device, of before: say everything.
-            left = self._set([one._replace(noted=True) for one in again], fresh=False)
+            # The kernel still has a table, or a device, of before, or what another process set: say everything.
+            left = self._set([one._replace(noted=True, kept=False) for one in again], fresh=False)
             if left:
                 raise ShapingError(f"{left[0].name}: the kernel did not take the distribution of the delay")
 
@@ -186,11 +190,14 @@ class QdiscTree:
         stage = shape.propagation
         unusual = stage.distribution != 0 and self._noted.get(key) != stage.distribution
         noted = unusual or stage.doubled or stage.gap > 0
-        return _Wanted(key, port, handles, shape, self._link_seed(f"{source}>{destination}"), noted)
+        last = self._last.get(key)
+        kept = not noted and last is not None and (last.propagation, last.slot_table) == (stage, shape.slot_table)
+        return _Wanted(key, port, handles, shape, self._link_seed(f"{source}>{destination}"), noted, kept)
 
     def _set(self, wanted: Sequence[_Wanted], *, fresh: bool) -> list[_Wanted]:
-        """Set and verify; returns those whose table or doubling is not as it must be, since it was not sent."""
+        """Set and verify; returns those of which something is not as it must be, since it was not sent."""
         for one in wanted:
+            self._last.pop(one.key, None)
             if one.noted and not one.shape.propagation.doubled:
                 self._doubling.stop(*self._ends(one.key))
         subjects: list[str] = []
@@ -218,9 +225,11 @@ class QdiscTree:
                 yield question
 
     def _verify(self, one: _Wanted, found: Mapping[tuple[int, int], Qdisc]) -> bool:
-        """Whether all is as wanted; False when only a table or a doubling of before is left. Raises ShapingError."""
+        """Whether all is as wanted; False when only what was not sent is of before. Raises ShapingError."""
         stage = one.shape.propagation
         got, kept = decode(_qdisc(found, one.port, one.handles.propagation).options)
+        if one.kept and got._replace(distribution=stage.distribution) != stage:
+            return False
         if got._replace(distribution=stage.distribution, doubled=stage.doubled) != stage:
             raise ShapingError(f"{one.name}, propagation: asked the kernel for {stage!r}, it has {got!r}")
         bottleneck = _bottleneck(found, one.port, one.handles, one.name)
@@ -228,7 +237,7 @@ class QdiscTree:
             raise ShapingError(
                 f"{one.name}, bottleneck: asked the kernel for {one.shape.bottleneck!r}, it has {bottleneck!r}"
             )
-        if one.seed is not None:
+        if one.seed is not None and not one.kept:
             self.keeps_seeds = kept is not None
             if kept is not None and kept != one.seed:
                 raise ShapingError(f"{one.name}: the kernel did not keep the seed")
@@ -237,6 +246,7 @@ class QdiscTree:
         if stage.jitter_ns and got.distribution != stage.distribution:
             return False
         self._noted[one.key] = got.distribution
+        self._last[one.key] = one.shape
         return True
 
     def _tables(self, one: _Wanted) -> Tables:
@@ -324,8 +334,9 @@ def _stage_messages(one: _Wanted, tables: Tables, *, fresh: bool) -> list[bytes]
     messages = []
     if fresh:
         messages.append(add_class(port, handles.class_id, ROOT_HANDLE, CLASS_RATE_BYTES))
-    propagation = encode(shape.propagation, one.seed, tables)
-    messages.append(set_qdisc(port, handles.propagation, handles.class_id, "netem", propagation))
+    if fresh or not one.kept:
+        propagation = encode(shape.propagation, one.seed, tables)
+        messages.append(set_qdisc(port, handles.propagation, handles.class_id, "netem", propagation))
     bottleneck = shape.bottleneck
     if isinstance(bottleneck, NetemSettings):
         options = encode(bottleneck)
