@@ -71,13 +71,15 @@ class _Found:
 def execute(request: RunRequest, progress: Progress, say: Say) -> RunRecord:
     """Run it. ``say`` hears what is being done. The lab goes down in any case but ``keep`` and ``lab_id``.
 
-    Raises LabError and its kinds when the lab could not even be built. KeyboardInterrupt passes through when it comes
-    outside of the suites; within them it ends them, and the record says so.
+    Raises InputError for a topology that the system under test cannot work on, LabError and its kinds when the lab
+    could not even be built. KeyboardInterrupt passes through when it comes outside of the suites; within them it ends
+    them, and the record says so.
     """
     started_at = datetime.now(UTC)
     recorder = Recorder(request.directory.history)
     with recorder:
         try:
+            request.sut.check(request.topology)
             lab = _open(request, say)
         except BaseException:
             request.directory.discard()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from harness.model.base import Value
+from harness.model.topology import Topology
 from harness.nodes.port import Node
 
 
@@ -21,6 +22,9 @@ class Sut(Protocol):
     """A system that keeps a folder the same at all sites."""
 
     name: str
+
+    def check(self, topology: Topology) -> None:
+        """Asked before a lab is built. Raises InputError when the system cannot work on such a WAN at all."""
 
     def start(self, nodes: Mapping[str, Node], workspace: str) -> None:
         """Configure and start it at every node with a fresh folder below ``data_dir/workspace``; return when it serves.

@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from harness.errors import LabError, SutError
+from harness.errors import InputError, LabError, SutError
+from harness.model.topology import Topology
 from harness.nodes.port import Completed, Node, RemoteProcess
 from harness.suts.port import SutProcess
 
@@ -36,6 +37,15 @@ class SyncerSut:
         self._homes: dict[str, str] = {}
         self._runs: dict[str, RemoteProcess] = {}
         self._versions: dict[str, str] = {}
+
+    def check(self, topology: Topology) -> None:
+        """See Sut: every site dials every other, so each must be reachable."""
+        hidden = [site.name for site in topology.sites if site.nat is not None]
+        if hidden:
+            raise InputError(
+                f"syncer cannot be reached behind NAT, where {', '.join(hidden)} is",
+                hint="Take `nat` away from the topology, or test a system that only dials out from there.",
+            )
 
     def start(self, nodes: Mapping[str, Node], workspace: str) -> None:
         """See Sut. Keys are made at each site and handed to every other one."""

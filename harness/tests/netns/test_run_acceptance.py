@@ -18,6 +18,7 @@ from harness.config.shipped import find_topology
 from harness.config.topology_file import load_topology
 from harness.errors import ExitCode, SutError
 from harness.model.run_record import RunRecord, TestRecord
+from harness.model.topology import Topology
 from harness.model.verdict import Verdict
 from harness.nodes.port import Node
 from harness.robotlib.acceptance import RunRequest, execute
@@ -40,6 +41,9 @@ class ReferenceSut:
     """
 
     name = "reference"
+
+    def check(self, topology: Topology) -> None:
+        pass
 
     def __init__(self) -> None:
         self._folders: dict[str, Path] = {}

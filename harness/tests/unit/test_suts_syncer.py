@@ -9,9 +9,11 @@ from types import SimpleNamespace
 import pytest
 
 from harness.errors import InputError
+from harness.model.topology import Nat
 from harness.nodes.port import Completed
 from harness.suts.registry import create_sut
 from harness.suts.syncer_sut import SyncerSut
+from harness.tests.lab_topologies import two_sites
 
 
 @pytest.mark.parametrize(
@@ -44,6 +46,15 @@ def test_an_unknown_system_is_answered_with_the_known_ones() -> None:
     with pytest.raises(InputError) as caught:
         create_sut("rsnyc")
     assert "syncer" in (caught.value.hint or "")
+
+
+def test_a_site_that_can_only_dial_out_is_refused_before_a_lab_is_built() -> None:
+    open_sites = two_sites()
+    SyncerSut().check(open_sites)
+    east, west = open_sites.sites
+    hidden = open_sites.model_copy(update={"sites": (east, west.model_copy(update={"nat": Nat()}))})
+    with pytest.raises(InputError, match="behind NAT, where west is"):
+        SyncerSut().check(hidden)
 
 
 class _HereRemote:
