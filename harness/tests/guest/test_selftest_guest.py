@@ -91,9 +91,10 @@ def test_it_ends_when_its_owner_is_killed(
 def test_a_guest_that_hangs_is_ended_at_its_deadline(
     image: GuestImage, program: Callable[[str], GuestProgram], tmp_path: Path
 ) -> None:
+    before = set(psutil.Process().children())
     with pytest.raises(CoreError, match="ended after 1 s, its deadline"):
         run_guest(image, program("exec sleep 1000"), "tcg", deadline_s=1, on_event=print)
-    assert not psutil.Process().children()
+    assert set(psutil.Process().children()) <= before, "the guest's machine outlived its deadline"
 
 
 def test_what_the_kernels_command_line_cannot_say_is_refused(image: GuestImage, tmp_path: Path) -> None:

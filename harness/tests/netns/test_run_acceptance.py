@@ -20,7 +20,7 @@ from harness.errors import ExitCode, SutError
 from harness.model.run_record import RunRecord, TestRecord
 from harness.model.topology import Topology
 from harness.model.verdict import Verdict
-from harness.nodes.port import Node
+from harness.nodes.port import Node, RemoteProcess
 from harness.robotlib.acceptance import RunRequest, execute
 from harness.robotlib.runner import find_suites, load_suites
 from harness.run.directory import RunDirectory
@@ -47,6 +47,7 @@ class ReferenceSut:
 
     def __init__(self) -> None:
         self._folders: dict[str, Path] = {}
+        self._beats: list[tuple[Node, RemoteProcess]] = []
         self._base: dict[bytes, Item] = {}
 
     def start(self, nodes: Mapping[str, Node], workspace: str) -> None:
@@ -54,13 +55,18 @@ class ReferenceSut:
         for folder in self._folders.values():
             folder.mkdir()
         self._base = {}
-        # A run in which no packet crosses a link says nothing about the WAN, and is INVALID.
+        # A run in which no packet meets a link, or a fault on it, says nothing about the WAN and is INVALID: as engines
+        # do, each site keeps asking whether the others are there.
         for node in nodes.values():
             for other in nodes.values():
                 if node is not other:
-                    node.remote.run(["ping", "-c", "1", "-W", "5", other.wan_address])
+                    beat = node.remote.start(f"beat-{other.site}", ["ping", "-i", "0.2", other.wan_address])
+                    self._beats.append((node, beat))
 
     def stop(self) -> None:
+        for node, beat in self._beats:
+            node.remote.signal(beat.pid, "KILL")
+        self._beats = []
         self._folders = {}
 
     def revive(self, site: str) -> bool:
