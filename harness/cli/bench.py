@@ -58,11 +58,13 @@ def core(
     """
     from rich.console import Console
 
+    from harness.cli.output import make_directory
     from harness.lab.signals import termination_as_interrupt
     from harness.report.core_report import core_tables, write_core_report
     from harness.run.capacity import remember
     from harness.run.core_benchmark import QUICK, Effort, placements, run_benchmark
 
+    make_directory(output)
     effort = QUICK if quick else Effort()
     chosen = placements() if wan == "all" else (wan,)
     errors = Console(stderr=True)

@@ -59,6 +59,7 @@ def fit(
 
 def run_fit(files: list[Path], output: Path | None, plot: Path | None, as_json: bool, window: str = "1s") -> int:
     """What both ``fit`` and ``measure --fit`` do."""
+    from harness.cli.output import writing
     from harness.config.path_log import read_path_logs
     from harness.errors import InputError
     from harness.plan.fit import fit_path
@@ -72,15 +73,13 @@ def run_fit(files: list[Path], output: Path | None, plot: Path | None, as_json: 
     except ValueError as error:
         raise InputError(f"{files[0]}: {error}", hint="measure for longer: 1000 packets tell 1% of loss") from None
     written: tuple[Path, ...] = ()
-    try:
+    with writing(output or plot or Path()):
         if output is not None and output.suffix == _TRACE:
             written = _write_trace(sample, output, window)
         elif output is not None:
             written = write_profile(fitted, output, _delays(sample))
         if plot is not None:
             written += _draw(sample, fitted, plot)
-    except OSError as error:
-        raise InputError(f"{error.filename} cannot be written: {error.strerror}") from None
     if as_json:
         print(json.dumps({**fitted.model_dump(mode="json"), "files": [str(path) for path in written]}, indent=2))
         return 0

@@ -36,18 +36,16 @@ def graph(
 
         longhaul graph four-sites > four-sites.svg
     """
+    from harness.cli.output import writing
     from harness.config.shipped import find_topology
     from harness.config.topology_file import load_topology
-    from harness.errors import InputError
     from harness.report.picture import draw
 
     svg = draw(load_topology(find_topology(file)))
     if output is None:
         print(svg, end="")
         return ExitCode.PASSED
-    try:
+    with writing(output):
         output.write_text(svg, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{output} cannot be written: {error.strerror}") from None
     typer.echo(f"wrote {output}", err=True)
     return ExitCode.PASSED

@@ -47,6 +47,7 @@ def record(
     """
     from rich.console import Console
 
+    from harness.cli.output import require_writable
     from harness.errors import InputError
     from harness.lab.by_hand import Recording
     from harness.lab.signals import termination_as_interrupt
@@ -57,7 +58,7 @@ def record(
         raise InputError("say where to: -o FILE", hint="Or begin with `longhaul record start`.")
     opened = open_lab(lab)
     try:
-        _must_be_writable(output)
+        require_writable(output)
         recording = Recording(since_s=time.monotonic())
         try:
             with Console(stderr=True).status("recording; Ctrl-C ends it"), termination_as_interrupt():
@@ -88,21 +89,18 @@ def stop(
     as_json: JsonOption = False,
 ) -> int:
     """End the recording, and write it."""
-    from harness.lab.by_hand import stop_recording
+    from harness.cli.output import require_writable
+    from harness.lab.by_hand import end_recording, recording_of
 
     opened = open_lab(lab)
     try:
-        _must_be_writable(output)
-        return _write(opened, stop_recording(opened), output, as_json)
+        require_writable(output)
+        code = _write(opened, recording_of(opened), output, as_json)
+        # Not before it is written.
+        end_recording(opened)
+        return code
     finally:
         opened.close()
-
-
-def _must_be_writable(output: Path) -> None:
-    from harness.errors import InputError
-
-    if not output.absolute().parent.is_dir() or output.is_dir():
-        raise InputError(f"{output} cannot be written", hint="Its directory must exist.")
 
 
 def _write(lab: Lab, recording: Recording, output: Path, as_json: bool) -> int:

@@ -90,6 +90,7 @@ def selftest(
     """
     from pathlib import Path
 
+    from harness.cli.output import make_directory
     from harness.cli.selftest_display import Display
     from harness.errors import ExitCode, InputError
     from harness.lab.signals import termination_as_interrupt
@@ -103,7 +104,8 @@ def selftest(
         print("this kernel runs the namespace placement itself: the ordinary tests have tested it")
         return ExitCode.PASSED
     results = _new_directory() if out is None else Path(out)
-    if results.exists() and any(results.iterdir()):
+    make_directory(results)
+    if any(results.iterdir()):
         raise InputError(f"{results} is not empty", hint="name a directory that is new")
     with termination_as_interrupt(), Display() as display:
         if not in_vm:
@@ -128,7 +130,6 @@ def _grid(
 
     record = measure_grid(grid(), wan=wan, seed=seed, depth=depth, progress=display.say, advance=display.advance)
     display.say("drawing")
-    results.mkdir(parents=True, exist_ok=True)
     text = record.model_dump_json(indent=2)
     (results / "grid.json").write_text(text + "\n")
     write_csv(record, results / "grid.csv")

@@ -100,10 +100,14 @@ def plot(
 
         longhaul trace plot lte-driving -o lte.svg
     """
+    from harness.cli.output import writing
     from harness.report.trace_plot import plot_trace
 
     loaded = _load(trace)
-    for file in plot_trace(loaded, output or Path(f"{loaded.name}.png")):
+    place = output or Path(f"{loaded.name}.png")
+    with writing(place):
+        files = plot_trace(loaded, place)
+    for file in files:
         print(file)
     return 0
 
@@ -202,12 +206,14 @@ def _load(trace: str) -> Trace:
 
 
 def _write(trace: Trace, place: Path, *, force: bool) -> None:
+    from harness.cli.output import writing
     from harness.config.trace_file import trace_text
     from harness.errors import InputError
 
     if place.exists() and not force:
         raise InputError(f"{place} exists already", hint="Give another name with -o, or --force.")
-    place.write_text(trace_text(trace))
+    with writing(place):
+        place.write_text(trace_text(trace))
     both = {"both ways": trace.down} if trace.up is None else {"down": trace.down, "up": trace.up}
     print(f"{place}: {_seconds(trace.duration_us)}")
     for name, course in both.items():

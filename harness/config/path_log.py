@@ -19,6 +19,7 @@ from harness.model.path_sample import PathSample, PathStream
 from harness.model.units import quote
 
 LARGEST_LOG = 1 << 30
+_CAPTURES = (".pcap", ".pcapng", ".cap")
 _ANSWER = re.compile(r"\b(?:icmp_)?seq[=: ](\d+)\b.*?\btime[=<]([0-9.]+) ?ms(.*DUP!)?")
 _SUMMARY = re.compile(r"(\d+) packets transmitted, (\d+) (?:packets )?received(?:.*, time (\d+)ms)?")
 _USUAL_INTERVAL_US = 1e6
@@ -37,6 +38,10 @@ def read_path_logs(paths: Sequence[Path]) -> PathSample:
             raise ValueError("several files make one path only when they are two captures: before it and behind it")
         if captures[0]:
             return sample_of_capture(texts[0], f"capture {names}")
+        if not texts[0].strip():
+            raise ValueError("the file is empty")
+        if paths[0].suffix in _CAPTURES or b"\0" in texts[0]:
+            raise ValueError("neither a capture (pcap, pcapng) nor a log of ping or irtt")
         text = texts[0].decode("utf-8", "replace")
         if text.lstrip().startswith("{"):
             return sample_of_irtt(text, f"irtt log {names}")
@@ -91,7 +96,7 @@ def sample_of_irtt(text: str, source: str) -> PathSample:
         both = [_irtt_delay(trip, "rtt") for trip in trips]
         fates = [str(trip["lost"]) for trip in trips]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        what = quote(repr(error))
+        what = f"it has no {quote(str(error.args[0]))}" if isinstance(error, KeyError) else str(error)
         raise ValueError(f"this JSON is not irtt's: {what}; expected what `irtt client -o FILE` writes") from None
     if not trips:
         raise ValueError("irtt's log has no round trip")

@@ -63,15 +63,17 @@ def start_recording(lab: Lab) -> Recording:
     return recording
 
 
-def stop_recording(lab: Lab) -> Recording:
-    """End the recording that is under way. Raises InputError when there is none."""
-    path = lab.state_dir / RECORDING
+def recording_of(lab: Lab) -> Recording:
+    """The recording that is under way. Raises InputError when there is none."""
     try:
-        recording = Recording.model_validate_json(path.read_bytes())
+        return Recording.model_validate_json((lab.state_dir / RECORDING).read_bytes())
     except (FileNotFoundError, ValidationError):
         raise InputError(f"lab {lab.lab_id} is not being recorded", hint="`longhaul record start` begins it.") from None
-    path.unlink()
-    return recording
+
+
+def end_recording(lab: Lab) -> None:
+    """No recording is under way any more."""
+    (lab.state_dir / RECORDING).unlink(missing_ok=True)
 
 
 def events_since(lab: Lab, desk: FaultDesk, since_s: float, until_s: float) -> tuple[TimelineEvent, ...]:

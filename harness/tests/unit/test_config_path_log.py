@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.config.path_log import read_path_logs, sample_of_irtt, sample_of_ping
+from harness.config.problems import DocumentError
 from harness.config.profile_file import load_profile
 from harness.config.trace_file import load_trace, trace_text
 from harness.errors import InputError
@@ -164,7 +165,7 @@ def test_one_capture_of_tcp_times_what_was_sent_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "no line says seq=N"),
+        (b"hello", "no line says seq=N"),
         (b"{}", "not irtt's"),
         (b'{"round_trips": []}', "no round trip"),
         (b"\xd4\xc3\xb2\xa1", "damaged"),
@@ -232,3 +233,18 @@ def test_the_profile_is_one_that_validate_accepts(tmp_path: Path) -> None:
     assert "gilbert by BIC" in document.source
     assert "KS distance" in document.source
     assert (document.uplink.delay or 0) + (document.downlink.delay or 0) == pytest.approx(88_000, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("empty.pcap", b"", "the file is empty"),
+        ("junk.pcap", b"no capture", "neither a capture"),
+        ("zeros.txt", b"\0\0\0\0", "neither a capture"),
+        ("other.json", b'{"hello": 1}', "not irtt's: it has no 'round_trips'"),
+    ],
+)
+def test_what_is_no_log_is_told_so(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DocumentError, match=f"{name}: .*{said}"):
+        read_path_logs([tmp_path / name])
