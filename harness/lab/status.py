@@ -17,6 +17,7 @@ from harness.lab.links import LinkBook
 from harness.lab.state import LabPaths, LabSummary, lab_ids, read_summary, read_topology, resolve_state_root
 from harness.model.impairment_text import describe
 from harness.model.timeline import subject_of
+from harness.model.topology import Topology
 from harness.nodes import host_processes
 
 
@@ -28,7 +29,7 @@ def describe_labs(state_root: Path | None = None) -> list[dict[str, Any]]:
 
 def _describe(paths: LabPaths) -> dict[str, Any]:
     try:
-        summary = read_summary(paths)
+        summary, topology = read_summary(paths), read_topology(paths)
     except LabError as error:
         return {"lab": paths.lab_id, "state": "unfinished", "reason": error.message}
     reason = paths.broken.read_text() if paths.broken.exists() else ""
@@ -44,9 +45,9 @@ def _describe(paths: LabPaths) -> dict[str, Any]:
         "up_seconds": round(summary.up_seconds, 3),
         "state_dir": str(paths.directory),
         "nodes": _nodes(paths, summary),
-        "changed_links": _changed_links(paths),
+        "changed_links": _changed_links(paths, topology),
         "faults": _faults(paths),
-        "cross_traffic": _cross_traffic(paths, summary),
+        "cross_traffic": _cross_traffic(topology, summary),
     }
 
 
@@ -76,9 +77,9 @@ def _faults(paths: LabPaths) -> list[dict[str, Any]]:
     ]
 
 
-def _cross_traffic(paths: LabPaths, summary: LabSummary) -> list[dict[str, Any]]:
+def _cross_traffic(topology: Topology, summary: LabSummary) -> list[dict[str, Any]]:
     """What the topology declares, and whether its sender runs now."""
-    streams = read_topology(paths).cross_traffic
+    streams = topology.cross_traffic
     if not streams:
         return []
     busy = nodes_running(NAME_ON_NODE, {plan.name: state.pid for plan, state in summary.nodes})
@@ -111,10 +112,10 @@ def _nodes(paths: LabPaths, summary: LabSummary) -> list[dict[str, Any]]:
     ]
 
 
-def _changed_links(paths: LabPaths) -> list[dict[str, str]]:
+def _changed_links(paths: LabPaths, topology: Topology) -> list[dict[str, str]]:
     if not paths.changes.exists():
         return []
-    book = LinkBook(read_topology(paths), paths.changes)
+    book = LinkBook(topology, paths.changes)
     return [
         {
             "link": f"{source}>{destination}",
