@@ -57,6 +57,10 @@ def measure(
     damaged packets. Exit code 4 when a whole interval lies beyond the tolerance: of delays 1 ms or 2% (full: 0.5 ms or
     1%), of rates 1.5%, of buffers 10% or one packet; loss and bursts must lie inside their interval.
 
+    A quantity whose interval is too wide to say that it is as asked for is undecided, and shown with a question mark.
+    A quick measurement only looks for what is wrong; a full one measures such a link again, for longer, and if that
+    does not help leaves it UNDECIDED (null in JSON), with exit code 4 as well.
+
     Examples:
 
         longhaul measure
@@ -69,6 +73,7 @@ def measure(
     """
     from rich.console import Console
 
+    from harness.cli.output import require_writable
     from harness.errors import ExitCode, InputError
     from harness.model.verdict import Verdict
 
@@ -76,6 +81,8 @@ def measure(
         raise InputError("--fit needs logs, and logs need --fit", hint="longhaul measure --fit ping.txt -o office.yaml")
     if logs:
         return run_fit(logs, None if output is None else Path(output), None, as_json)
+    if output is not None:
+        require_writable(Path(output))
     opened = open_lab(lab)
     try:
         certificate = _measured(opened, calibrate, link, rounds)
@@ -131,15 +138,21 @@ def _tell(certificate: Certificate, console: Console) -> None:
     from harness.model.verdict import Verdict
 
     links = certificate.links
-    wrong = [link for link in links if link.verdict is not Verdict.PASS]
-    shown = links if len(links) <= _MOST_LINKS_SHOWN else tuple(wrong)
+    others = [link for link in links if link.verdict is not Verdict.PASS]
+    shown = links if len(links) <= _MOST_LINKS_SHOWN else tuple(others)
     if shown:
         console.print(_table(shown))
-    for link in wrong:
-        console.print(f"[bold red]{link.name}[/bold red] {link.reason}", highlight=False)
+    for link in others:
+        if link.verdict is Verdict.INVALID:
+            console.print(f"[bold red]{link.name}[/bold red] {link.reason}", highlight=False)
+        else:
+            console.print(f"[yellow]{link.name}[/yellow] undecided: {', '.join(link.undecided)}", highlight=False)
     took = brief_duration(certificate.elapsed_s * 1e6)
     hidden = " (only the others are shown; --json has all)" if len(shown) < len(links) else ""
-    console.print(f"{len(links) - len(wrong)} of {len(links)} links as asked, in {took}{hidden}", highlight=False)
+    open_ones = f", quantities left undecided: {certificate.undecided}" if certificate.undecided else ""
+    console.print(
+        f"{len(links) - len(others)} of {len(links)} links as asked{open_ones}, in {took}{hidden}", highlight=False
+    )
     if certificate.note:
         console.print(certificate.note, style="dim", highlight=False)
 
@@ -160,13 +173,18 @@ def _table(links: tuple[LinkCertificate, ...]) -> Table:
         "buffer": "buffer",
     }
     columns = [name for name in headings if any(link.quantity(name) for link in links)]
-    table = Table(box=None, padding=(0, 2, 0, 0), caption="dim: asked for", caption_justify="left")
+    table = Table(
+        box=None,
+        padding=(0, 2, 0, 0),
+        caption="dim: asked for; ?: not precise enough to decide",
+        caption_justify="left",
+    )
     for heading in ("link", *(headings[name] for name in columns), "verdict"):
         table.add_column(heading, header_style="dim", no_wrap=True)
     for link in links:
-        passed = link.verdict is Verdict.PASS
+        style = "green" if link.verdict is Verdict.PASS else "yellow" if link.verdict is None else "bold red"
         rounds = f" [dim]({link.rounds} rounds)[/dim]" if link.rounds > 1 else ""
-        verdict = ("[green]PASS[/green]" if passed else f"[bold red]{link.verdict.value}[/bold red]") + rounds
+        verdict = f"[{style}]{link.verdict_word}[/{style}]{rounds}"
         table.add_row(link.name, *(_cell(link.quantity(name)) for name in columns), verdict)
     return table
 
@@ -186,5 +204,7 @@ def _cell(quantity: Quantity | None) -> str:
     measured = "-" if quantity.measured is None else told(quantity.measured)
     if quantity.verdict is Verdict.INVALID:
         measured = f"[bold red]{measured}[/bold red]"
+    elif quantity.undecided:
+        measured = f"[yellow]{measured} ?[/yellow]"
     asked = "" if quantity.requested is None else f"\n[dim]{told(quantity.requested)}[/dim]"
     return measured + asked

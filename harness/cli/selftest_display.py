@@ -122,11 +122,14 @@ class Display:
                 table.add_row("" if row.condition == last else row.condition, *_cells(row))
                 last = row.condition
         console.print(table)
-        table = _table("quantity", "conditions", "as asked", "largest error", "", "at", right=(1, 2, 3, 4))
+        table = _table(
+            "quantity", "conditions", "as asked", "undecided", "largest error", "", "at", right=(1, 2, 3, 4, 5)
+        )
         for one in record.summary:
             error = "-" if one.worst_error is None else figure(one.worst_error, one.unit)
             share = "-" if one.worst_share is None else f"{one.worst_share:.2%}"
-            table.add_row(one.quantity, str(one.conditions), str(one.passed), error, share, one.worst_condition)
+            counts = str(one.conditions), str(one.passed), str(one.undecided)
+            table.add_row(one.quantity, *counts, error, share, one.worst_condition)
         console.print(table)
         took = brief_duration(record.elapsed_s * 1e6)
         console.print(

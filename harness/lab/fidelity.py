@@ -12,11 +12,12 @@ from pathlib import Path
 from harness.errors import InputError, LabError, NodeError
 from harness.model.impairment import Impairment
 from harness.model.measurement import Certificate, Depth, LinkCertificate, MeasuringNoise
+from harness.model.verdict import Verdict
 from harness.nodes.port import Node
 from harness.plan.addressing import PROBE_PORT, LabPlan
-from harness.plan.certificate import certify, merged_noise, probe_again
+from harness.plan.certificate import MAX_ROUNDS, certify, merged_noise, probe_again
 from harness.plan.prober_protocol import Observation, noise_of, observations, overflowed, prober_plan
-from harness.plan.probing import MAX_ROUNDS, LinkKey, Session, plan_sessions, sampled_links
+from harness.plan.probing import LinkKey, Session, plan_sessions, sampled_links
 from harness.wan.native_program import compiled
 
 PROBER = "native/prober.c"
@@ -44,7 +45,8 @@ def measure_links(
     progress: Progress | None = None,
     advance: Advance | None = None,
 ) -> Certificate:
-    """Probe links, then again those that failed, at most ``rounds`` times (default: the plan's limit).
+    """Probe links, then again those that failed, in a full measurement also those of which something is undecided, at
+    most ``rounds`` times (default: the plan's limit).
 
     ``wanted`` is what each link of the lab is to be judged against; ``links`` are all unless given. ``progress`` hears
     what is being done, ``advance`` the share of it that is done, 0 to 1. Raises InputError for a link that the lab does
@@ -55,6 +57,7 @@ def measure_links(
     measuring = _Measuring(plan, nodes, progress or _unheard, advance or _unheard)
     began, started_at = time.monotonic(), datetime.now(UTC)
     found: dict[LinkKey, LinkCertificate] = {}
+    failed = dict.fromkeys(chosen, 0)
     pending: Sequence[LinkKey] = chosen
     for number in range(1, min(rounds or MAX_ROUNDS, MAX_ROUNDS) + 1):
         sessions = plan_sessions(wanted, pending, depth, mtu, number)
@@ -70,7 +73,8 @@ def measure_links(
                 mtu=mtu[link],
                 round_number=number,
             )
-        pending = [link for link in pending if probe_again(found[link])]
+            failed[link] += found[link].verdict is Verdict.INVALID
+        pending = [link for link in pending if probe_again(found[link], failed[link])]
         if not pending:
             break
     return Certificate(

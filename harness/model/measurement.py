@@ -28,8 +28,9 @@ class Quantity(Value):
     """One property of a directed link: requested against measured, with the 99% interval of what was measured.
 
     It is INVALID when the whole interval lies further than ``tolerance`` from ``requested``: then the sample cannot be
-    of a link as it was asked for. Without a verdict nothing can be said; ``reason`` says why. A distance is the largest
-    difference of two distribution functions, 0 to 1.
+    of a link as it was asked for. It is PASS when it is not, and the interval is narrow enough to say so. Without a
+    verdict nothing can be said, and ``reason`` says why: ``undecided`` where a better measurement could have. A
+    distance is the largest difference of two distribution functions, 0 to 1.
     """
 
     name: QuantityName
@@ -43,10 +44,14 @@ class Quantity(Value):
     verdict: Verdict | None
     method: str
     reason: str = ""
+    undecided: bool = False
 
 
 class LinkCertificate(Value):
     """One directed link, quantity by quantity. INVALID when one of them is.
+
+    A quick measurement looks for what is wrong: a link of which nothing is, is PASS. A full one says PASS only when no
+    quantity is undecided either; it has no verdict then.
 
     ``rounds`` counts how many times the link was probed before the verdict. ``delay_quantiles_us`` are the one-way
     delays (half the RTT where the two hosts have no common clock) at the shares of ``QUANTILE_SHARES``; empty when
@@ -61,13 +66,23 @@ class LinkCertificate(Value):
     received: int = 0
     quantities: tuple[Quantity, ...] = ()
     delay_quantiles_us: tuple[float, ...] = ()
-    verdict: Verdict
+    verdict: Verdict | None
     reason: str = ""
 
     @property
     def name(self) -> str:
         """``source>destination``."""
         return f"{self.source}>{self.destination}"
+
+    @property
+    def verdict_word(self) -> str:
+        """The verdict for a table."""
+        return "UNDECIDED" if self.verdict is None else self.verdict.value
+
+    @property
+    def undecided(self) -> tuple[QuantityName, ...]:
+        """What was not measured precisely enough to say that it is as asked for."""
+        return tuple(quantity.name for quantity in self.quantities if quantity.undecided)
 
     def quantity(self, name: QuantityName) -> Quantity | None:
         """One of its quantities; None when it was not looked at."""
@@ -101,10 +116,17 @@ class Certificate(Value):
     links: tuple[LinkCertificate, ...] = ()
 
     @property
-    def verdict(self) -> Verdict:
-        """INVALID when one link is."""
-        wrong = any(link.verdict is not Verdict.PASS for link in self.links)
-        return Verdict.INVALID if wrong else Verdict.PASS
+    def verdict(self) -> Verdict | None:
+        """INVALID when one link is, else None when one is undecided."""
+        verdicts = {link.verdict for link in self.links}
+        if Verdict.INVALID in verdicts:
+            return Verdict.INVALID
+        return None if None in verdicts else Verdict.PASS
+
+    @property
+    def undecided(self) -> int:
+        """How many quantities of all links are."""
+        return sum(len(link.undecided) for link in self.links)
 
 
 class LinkCounters(Value):

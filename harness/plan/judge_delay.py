@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from harness.model.impairment import Impairment
 from harness.model.measurement import Depth, Quantity
+from harness.plan import precision
 from harness.plan.delay_law import DelayLaw, delay_law, median_of_sum
 from harness.plan.intervals import (
     ANYTHING,
@@ -73,7 +74,7 @@ def judge(
     there, back = delay_law(forward, size), delay_law(backward, size)
     quantities = [_one_way(light, there, forward, depth)]
     if light.stream.echoes or backward.blocked or backward.mean_loss >= 1:
-        quantities.append(_round_trip(light, there, back, backward, depth))
+        quantities.append(_round_trip(light, (there, back), (forward, backward), depth))
     else:
         quantities.append(_both_ways(light, back_light, (there, back), (forward, backward), depth))
     if light.common_clock and there is not None and light.delays_us:
@@ -105,6 +106,7 @@ def _one_way(light: Observation, law: DelayLaw | None, forward: Impairment, dept
         requested=law.median_us,
         measured=median,
         interval=quantile_interval(delays, 0.5),
+        within=precision.around(law.median_us, tolerance, _spread_us(depth, forward)),
         tolerance=tolerance,
         samples=len(delays),
         method=_BY_ORDER,
@@ -112,8 +114,13 @@ def _one_way(light: Observation, law: DelayLaw | None, forward: Impairment, dept
 
 
 def _round_trip(
-    light: Observation, there: DelayLaw | None, back: DelayLaw | None, backward: Impairment, depth: Depth
+    light: Observation,
+    laws: tuple[DelayLaw | None, DelayLaw | None],
+    impairments: tuple[Impairment, Impairment],
+    depth: Depth,
 ) -> Quantity:
+    there, back = laws
+    backward = impairments[1]
     rtts = sorted(light.rtt_us)
     median = quantile(rtts, 0.5) if rtts else None
     if there is None or back is None:
@@ -133,6 +140,7 @@ def _round_trip(
         requested=requested,
         measured=median,
         interval=quantile_interval(rtts, 0.5),
+        within=precision.around(requested, tolerance_us(requested, depth), _spread_us(depth, *impairments)),
         tolerance=tolerance_us(requested, depth),
         samples=len(rtts),
         method=_BY_ORDER,
@@ -162,13 +170,15 @@ def _both_ways(
     median = quantile(sorted(one + other for one in grid[0] for other in grid[1]), 0.5)
     # The median of a sum is not the sum of medians unless both are symmetric; the interval goes along with it.
     shift = median - sum(quantile(way, 0.5) for way in ways)
+    tolerance = tolerance_us(requested, depth) + waiting
     return judged(
         "rtt",
         "us",
         requested=requested,
         measured=median,
         interval=(sum(end[0] for end in ends) + shift, sum(end[1] for end in ends) + shift),
-        tolerance=tolerance_us(requested, depth) + waiting,
+        within=precision.around(requested, tolerance, _spread_us(depth, *impairments)),
+        tolerance=tolerance,
         samples=min(map(len, ways)),
         method=_SUM,
     )
@@ -188,6 +198,7 @@ def _jitter(light: Observation, law: DelayLaw, forward: Impairment, depth: Depth
         requested=wanted,
         measured=measured,
         interval=(max(0.0, low * per_width), high * per_width),
+        within=precision.around(wanted, tolerance, precision.JITTERS[depth] * wanted),
         tolerance=tolerance,
         samples=len(delays),
         method=_WIDTH,
@@ -221,6 +232,7 @@ def _distribution(light: Observation, law: DelayLaw, forward: Impairment, depth:
         requested=0.0,
         measured=found,
         interval=(max(0.0, found - radius), min(1.0, found + radius)),
+        within=precision.distance(depth),
         samples=len(delays),
         method=method,
     )
@@ -228,6 +240,11 @@ def _distribution(light: Observation, law: DelayLaw, forward: Impairment, depth:
 
 def _too_close(light: Observation, forward: Impairment) -> bool:
     return forward.in_order and light.stream.interval_ns < JITTER_SPACING * forward.jitter_us * 1000
+
+
+def _spread_us(depth: Depth, *impairments: Impairment) -> float:
+    """How imprecise jitter lets a delay be."""
+    return precision.JITTERS[depth] * sum(impairment.jitter_us for impairment in impairments)
 
 
 def _waiting_us(light: Observation, forward: Impairment) -> float:

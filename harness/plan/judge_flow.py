@@ -6,6 +6,7 @@ import math
 
 from harness.model.impairment import Impairment
 from harness.model.measurement import Quantity
+from harness.plan import precision
 from harness.plan.delay_law import delay_law, serialisation_us
 from harness.plan.intervals import mean_of_batches, quantile
 from harness.plan.prober_protocol import Observation
@@ -45,7 +46,10 @@ def judge(idle: Observation, saturating: Observation, forward: Impairment, mtu: 
     each_us = serialisation_us(forward, mtu)
     if _pace_us(saturating) * _FED > each_us * (1 - forward.mean_loss):
         reason = "this machine could not feed the link faster than its rate"
-        return [untold("rate", "bps", reason, requested=rate), untold("buffer", "bytes", reason, requested=depth)]
+        return [
+            untold("rate", "bps", reason, requested=rate, undecided=True),
+            untold("buffer", "bytes", reason, requested=depth, undecided=forward.active_queue is None),
+        ]
     # What the link carries of IP bytes, as the rate of the line that its framing makes of them.
     line_bits = each_us * rate / 1e6
     batch = len(middle) // _BATCHES
@@ -61,6 +65,7 @@ def judge(idle: Observation, saturating: Observation, forward: Impairment, mtu: 
             requested=rate,
             measured=(len(middle) - 1) * line_bits * 1e6 / max(1e-3, span_us),
             interval=mean_of_batches(rates),
+            within=precision.around(rate, RATE_TOLERANCE_SHARE * rate),
             tolerance=RATE_TOLERANCE_SHARE * rate,
             samples=len(middle),
             method=_RATE,
@@ -76,7 +81,7 @@ def _buffer(idle: Observation, saturating: Observation, forward: Impairment, mtu
     if not saturating.common_clock:
         return untold("buffer", "bytes", "the two hosts have no common clock", requested=depth)
     if not idle.delays_us:
-        return untold("buffer", "bytes", "no packet crossed the idle link", requested=depth)
+        return untold("buffer", "bytes", "no packet crossed the idle link", requested=depth, undecided=True)
     waits = _waits_us(idle, saturating, saturated_us(forward, mtu))
     if len(waits) < _BATCHES:
         reason = f"only {len(waits)} packets came out of the full queue"
@@ -90,14 +95,16 @@ def _buffer(idle: Observation, saturating: Observation, forward: Impairment, mtu
     law = delay_law(forward, mtu)
     # Packets that stay in order reach a full queue as late as the latest of them.
     varying_us = 0.0 if law is None else law.quantile(_LATEST) - law.median_us
+    # A queue is full to within one packet.
+    tolerance = max(BUFFER_TOLERANCE_SHARE * depth, float(mtu)) + varying_us * per_us
     return judged(
         "buffer",
         "bytes",
         requested=depth,
         measured=max(0.0, math.fsum(longest) / len(longest) * per_us),
         interval=(max(0.0, low * per_us), max(0.0, high * per_us)),
-        # A queue is full to within one packet.
-        tolerance=max(BUFFER_TOLERANCE_SHARE * depth, float(mtu)) + varying_us * per_us,
+        within=precision.around(depth, tolerance),
+        tolerance=tolerance,
         samples=len(waits),
         method=_DEPTH,
     )

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from harness.model.impairment import Impairment
-from harness.model.measurement import Quantity
+from harness.model.measurement import Depth, Quantity
+from harness.plan import precision
 from harness.plan.intervals import mean_run, proportion
 from harness.plan.loss_process import variance_inflation
 from harness.plan.prober_protocol import Observation
@@ -47,23 +48,25 @@ def _both_lost(impairment: Impairment) -> float:
     return impairment.loss.mean * (1 - 1 / max(1.0, impairment.loss.mean_burst))
 
 
-def judge(counting: Sequence[Observation], dense: Sequence[Observation], forward: Impairment) -> list[Quantity]:
+def judge(
+    counting: Sequence[Observation], dense: Sequence[Observation], forward: Impairment, depth: Depth
+) -> list[Quantity]:
     """Loss, bursts, order and copies. ``dense``: the streams among ``counting`` that were alone on the link."""
     sent = sum(len(one.counted) for one in counting)
     lost = sum(sum(one.lost) for one in counting)
     wanted = expected_loss(forward)
     if sent == 0:
         return [failed("loss", "share", requested=wanted, samples=0, method=_EXACT, reason="no probe was sent")]
-    quantities = [_loss(sent, lost, wanted, forward)]
+    quantities = [_loss(sent, lost, wanted, forward, depth)]
     if dense and 0 < wanted < 1 and forward.duplicate is None:
-        quantities.append(_burst(dense, forward))
+        quantities.append(_burst(dense, forward, depth))
     if lost < sent:
-        quantities.append(_order(counting, forward))
-        quantities.append(_copies(counting, sent, forward))
+        quantities.append(_order(counting, forward, depth))
+        quantities.append(_copies(counting, sent, forward, depth))
     return quantities
 
 
-def _loss(sent: int, lost: int, wanted: float, forward: Impairment) -> Quantity:
+def _loss(sent: int, lost: int, wanted: float, forward: Impairment, depth: Depth) -> Quantity:
     inflation = variance_inflation(forward)
     return judged(
         "loss",
@@ -71,18 +74,19 @@ def _loss(sent: int, lost: int, wanted: float, forward: Impairment) -> Quantity:
         requested=wanted,
         measured=lost / sent,
         interval=proportion(sent, lost, inflation),
+        within=precision.share(wanted, depth),
         samples=sent,
         method=_EXACT if inflation == 1 else _CLUMPED.format(worth=sent / inflation),
     )
 
 
-def _burst(dense: Sequence[Observation], forward: Impairment) -> Quantity:
+def _burst(dense: Sequence[Observation], forward: Impairment, depth: Depth) -> Quantity:
     assert forward.loss is not None
     wanted = forward.loss.mean_burst
     lengths = [length for one in dense for length in runs(one.lost)]
     if not lengths:
         reason = f"no packet of {sum(len(one.counted) for one in dense)} was lost"
-        return untold("burst", "packets", reason, requested=wanted, method=_RUNS)
+        return untold("burst", "packets", reason, requested=wanted, method=_RUNS, undecided=True)
     if forward.corrupt is not None:
         reason = "damaged packets are lost among the others"
         return untold("burst", "packets", reason, requested=wanted, method=_RUNS, samples=len(lengths))
@@ -95,6 +99,7 @@ def _burst(dense: Sequence[Observation], forward: Impairment) -> Quantity:
         requested=wanted,
         measured=sum(lengths) / len(lengths),
         interval=mean_run(failures, ends),
+        within=precision.length(wanted, depth),
         samples=len(lengths),
         method=_RUNS,
     )
@@ -105,13 +110,13 @@ def runs(lost: Sequence[bool]) -> list[int]:
     return [len(list(run)) for is_lost, run in groupby(lost) if is_lost]
 
 
-def _order(counting: Sequence[Observation], forward: Impairment) -> Quantity:
+def _order(counting: Sequence[Observation], forward: Impairment, depth: Depth) -> Quantity:
     arrived = sum(len(one.first_arrivals) for one in counting)
     late = sum(one.reordered[0] for one in counting)
     extent = max(one.reordered[1] for one in counting)
     method = f"{_ORDER}; at most {extent} places late" if late else _ORDER
     if forward.reorder is not None:
-        return _skipped(counting, arrived, late, forward)
+        return _skipped(counting, arrived, late, forward, depth)
     if forward.jitter_us and not forward.in_order:
         reason = "jitter may reorder packets here, and how many depends on their pace"
         return untold("reordering", "share", reason, measured=late / arrived, samples=arrived, method=method)
@@ -121,12 +126,13 @@ def _order(counting: Sequence[Observation], forward: Impairment) -> Quantity:
         requested=0.0,
         measured=late / arrived,
         interval=proportion(arrived, late),
+        within=precision.share(0.0, depth),
         samples=arrived,
         method=method,
     )
 
 
-def _skipped(counting: Sequence[Observation], arrived: int, late: int, forward: Impairment) -> Quantity:
+def _skipped(counting: Sequence[Observation], arrived: int, late: int, forward: Impairment, depth: Depth) -> Quantity:
     """netem reorders by letting packets skip the delay: one in ``1/share``, after ``gap - 1`` that may not."""
     assert forward.reorder is not None
     share, gap = forward.reorder.share, forward.reorder.gap
@@ -145,12 +151,13 @@ def _skipped(counting: Sequence[Observation], arrived: int, late: int, forward: 
         requested=wanted,
         measured=early / len(delays),
         interval=proportion(len(delays), early),
+        within=precision.share(wanted, depth),
         samples=len(delays),
         method=_SKIPPED,
     )
 
 
-def _copies(counting: Sequence[Observation], sent: int, forward: Impairment) -> Quantity:
+def _copies(counting: Sequence[Observation], sent: int, forward: Impairment, depth: Depth) -> Quantity:
     twice = 0.0 if forward.duplicate is None else forward.duplicate.share
     # Copies are made before the link, and both must live.
     wanted = twice * (1 - 2 * forward.mean_loss + _both_lost(forward))
@@ -161,12 +168,13 @@ def _copies(counting: Sequence[Observation], sent: int, forward: Impairment) -> 
         requested=wanted,
         measured=copies / sent,
         interval=proportion(sent, min(copies, sent)),
+        within=precision.share(wanted, depth),
         samples=sent,
         method=_COPIES,
     )
 
 
-def judge_damage(damage: Observation, forward: Impairment) -> Quantity:
+def judge_damage(damage: Observation, forward: Impairment, depth: Depth) -> Quantity:
     """netem flips one bit anywhere in the frame. In the payload it arrives damaged; in a header the packet is lost."""
     assert forward.corrupt is not None
     share = forward.corrupt.share
@@ -183,6 +191,7 @@ def judge_damage(damage: Observation, forward: Impairment) -> Quantity:
         requested=wanted,
         measured=damage.damaged / arrived,
         interval=proportion(arrived, min(damage.damaged, arrived)),
+        within=precision.share(wanted, depth),
         samples=arrived,
         method=_DAMAGED,
     )

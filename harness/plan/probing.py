@@ -32,7 +32,8 @@ LinkKey = tuple[str, str]
 Wanted = Mapping[LinkKey, Impairment]
 Kind = Literal["light", "dense", "idle", "saturating", "damage", "noise"]
 
-MAX_ROUNDS = 3
+LONGEST_ROUND = 3
+"""From this round on they grow no longer."""
 HEADERS_BYTES = 28
 """IPv4 and UDP."""
 HEADERS6_BYTES = 48
@@ -41,7 +42,7 @@ DAMAGE_PAYLOAD_BYTES = 1000
 MAX_LOAD = 0.2
 """Share of a link's rate that light probes and their echoes may take."""
 DENSE_LOAD = 0.3
-LIGHT_US: Mapping[Depth, int] = {"quick": 2_000_000, "full": 6_000_000}
+LIGHT_US: Mapping[Depth, int] = {"quick": 2_000_000, "full": 12_000_000}
 DENSE_US: Mapping[Depth, int] = {"quick": 1_200_000, "full": 20_000_000}
 LIGHT_INTERVAL_US = 20_000
 FEWEST_PACKETS = 8
@@ -114,11 +115,12 @@ def plan_sessions(
 ) -> list[Session]:
     """How to probe these links, whose impairments and those of the links back are in ``wanted``. In order.
 
-    Each further round sends twice as long as the one before. Raises ValueError for a round below 1.
+    The second round sends twice as long as the first, each further one four times as long. Raises ValueError for a
+    round below 1.
     """
     if round_number < 1:
         raise ValueError("rounds count from 1")
-    longer = 1 << (round_number - 1)
+    longer = 1 << (min(round_number, LONGEST_ROUND) - 1)
     sessions = [_light_session(wanted, batch, depth, longer) for batch in batches(links, MOST_LINKS)]
     if depth == "quick":
         return sessions
@@ -132,7 +134,7 @@ def plan_sessions(
         ),
         *_saturating_sessions(wanted, links, mtu),
         *(
-            _session("damage", [_damage(wanted[link], link) for link in batch], wanted)
+            _session("damage", [_damage(wanted[link], link, longer) for link in batch], wanted)
             for batch in batches(damaging, MOST_LINKS)
         ),
     ]
@@ -307,11 +309,11 @@ def saturated_us(impairment: Impairment, mtu: int) -> float:
     return min(MOST_SATURATED_US, max(SATURATED_US, FEWEST_SATURATING * serialisation_us(impairment, mtu)))
 
 
-def _damage(impairment: Impairment, link: LinkKey) -> Stream:
+def _damage(impairment: Impairment, link: LinkKey, longer: int) -> Stream:
     assert impairment.corrupt is not None
     bits = (DAMAGE_PAYLOAD_BYTES + HEADERS_BYTES) * 8
     pace = 500.0 if impairment.rate_bps is None else min(500.0, impairment.rate_bps * DENSE_LOAD / bits)
-    packets = min(3_000, math.ceil(DAMAGED_WANTED / impairment.corrupt.share))
+    packets = longer * min(3_000, math.ceil(DAMAGED_WANTED / impairment.corrupt.share))
     return Stream(
         kind="damage",
         source=link[0],

@@ -36,12 +36,18 @@ def judged(
     interval: Interval,
     samples: int,
     method: str,
+    within: Interval,
     tolerance: float = 0.0,
 ) -> Quantity:
-    """INVALID when the whole interval lies further than the tolerance from what was requested."""
+    """INVALID when the whole interval lies further than the tolerance from what was requested; undecided when it is
+    not, but does not lie ``within`` the range that harness.plan.precision gives."""
     low, high = interval
     slack = tolerance + _PRECISION * max(1.0, abs(requested))
     wrong = low > requested + slack or high < requested - slack
+    wide = not wrong and (low < within[0] - slack or high > within[1] + slack)
+    needed = (
+        f"not precise enough: the interval is to lie within {figure(within[0], unit)} and {figure(within[1], unit)}"
+    )
     return Quantity(
         name=name,
         unit=unit,
@@ -51,8 +57,10 @@ def judged(
         high=high if math.isfinite(high) else None,
         tolerance=tolerance,
         samples=samples,
-        verdict=Verdict.INVALID if wrong else Verdict.PASS,
+        verdict=Verdict.INVALID if wrong else None if wide else Verdict.PASS,
         method=method,
+        reason=needed if wide else "",
+        undecided=wide,
     )
 
 
@@ -81,8 +89,9 @@ def untold(
     measured: float | None = None,
     samples: int = 0,
     method: str = "",
+    undecided: bool = False,
 ) -> Quantity:
-    """No verdict, and why."""
+    """No verdict, and why. ``undecided``: it could have been told."""
     return Quantity(
         name=name,
         unit=unit,
@@ -92,6 +101,7 @@ def untold(
         verdict=None,
         method=method,
         reason=reason,
+        undecided=undecided,
     )
 
 

@@ -53,7 +53,10 @@ def _summary(certificate: Certificate) -> str:
     good = sum(link.verdict is Verdict.PASS for link in certificate.links)
     depth = {"quick": "Quick measurement", "full": "Full calibration"}[certificate.depth]
     took = brief_duration(certificate.elapsed_s * 1e6)
-    return f"{depth} before the tests, {took}: {good} of {len(certificate.links)} links as specified."
+    summary = f"{depth} before the tests, {took}: {good} of {len(certificate.links)} links as specified"
+    if not certificate.undecided:
+        return f"{summary}."
+    return f"{summary}; not measured precisely enough to decide: {certificate.undecided} of all quantities."
 
 
 def _notes(certificate: Certificate) -> list[str]:
@@ -85,8 +88,8 @@ def _link_row(link: LinkCertificate, topology: Topology, columns: list[QuantityN
         delays=_delays(link),
         probes=f"{link.received:,} of {link.sent:,}",
         rounds=f"in {link.rounds} rounds" if link.rounds > 1 else "",
-        verdict=link.verdict.value,
-        reason=link.reason,
+        verdict=link.verdict_word,
+        reason=link.reason or (f"undecided: {', '.join(link.undecided)}" if link.verdict is None else ""),
         quantities=tuple(_quantity_row(quantity) for quantity in link.quantities),
     )
 
@@ -94,9 +97,9 @@ def _link_row(link: LinkCertificate, topology: Topology, columns: list[QuantityN
 def _cell(quantity: Quantity | None) -> Cell:
     if quantity is None:
         return Cell("")
-    tone = "bad" if quantity.verdict is Verdict.INVALID else ""
+    tone = "bad" if quantity.verdict is Verdict.INVALID else "warn" if quantity.undecided else ""
     if quantity.measured is None:
-        return Cell("nothing" if tone else "–", "", tone)
+        return Cell("nothing" if tone == "bad" else "–", "", tone)
     return Cell(figure(quantity.measured, quantity.unit), _short_span(quantity), tone)
 
 
@@ -127,7 +130,7 @@ def _quantity_row(quantity: Quantity) -> QuantityRow:
         measured=told(quantity.measured),
         interval=span(quantity) if known else "",
         samples=f"{quantity.samples:,}" if quantity.samples else "",
-        verdict="" if quantity.verdict is None else quantity.verdict.value,
+        verdict="undecided" if quantity.undecided else "" if quantity.verdict is None else quantity.verdict.value,
         method=explained,
     )
 

@@ -82,19 +82,22 @@ def _case(test: TestRecord) -> Element:
 
 def _fidelity(record: RunRecord) -> Element:
     case = Element("testcase", classname=_FIDELITY_SUITE, name="The WAN is as specified", time="0.000")
-    wrong = [link for link in record.links if link.verdict is not Verdict.PASS]
+    wrong = [link for link in record.links if link.verdict is Verdict.INVALID]
+    undecided = [f"{link.name}: undecided: {', '.join(link.undecided)}" for link in record.links if link.undecided]
     if wrong:
         reasons = [f"{link.source}>{link.destination}: {link.reason}" for link in wrong]
         _outcome(case, "error", "\n".join(reasons), "INVALID")
     elif not record.links:
         SubElement(case, "skipped", message="no link was measured")
+    if undecided:
+        SubElement(case, "system-out").text = possible("\n".join(undecided))
     return case
 
 
 def _whole_run(record: RunRecord) -> list[Element]:
     """A run that is not PASS must not look green, even when no single test says why."""
     shown = {test.status for test in record.tests}
-    shown |= {Verdict.INVALID.value for link in record.links if link.verdict is not Verdict.PASS}
+    shown |= {Verdict.INVALID.value for link in record.links if link.verdict is Verdict.INVALID}
     if record.verdict is Verdict.PASS or record.verdict.value in shown:
         return []
     case = Element("testcase", classname=_FIDELITY_SUITE, name="The run as a whole", time="0.000")

@@ -86,7 +86,7 @@ class _Pair:
 
     @property
     def classes(self) -> str:
-        if any(link.verdict is not Verdict.PASS for link in self.measured):
+        if any(link.verdict is Verdict.INVALID for link in self.measured):
             return " bad"
         return " lossy" if self.out.mean_loss or self.back.mean_loss else ""
 
@@ -152,7 +152,7 @@ def _label(pair: _Pair, sites: tuple[Point, ...]) -> Iterator[tuple[str, str]]:
     found = [link.quantity("rtt") for link in pair.measured]
     rtts = [rtt.measured for rtt in found if rtt is not None and rtt.measured is not None]
     if rtts:
-        bad = any(link.verdict is not Verdict.PASS for link in pair.measured)
+        bad = any(link.verdict is Verdict.INVALID for link in pair.measured)
         yield ("bad" if bad else "dim"), f"measured {brief_duration(sum(rtts) / len(rtts))}"
     elif any(rtt is not None and rtt.verdict is Verdict.INVALID for rtt in found):
         yield "bad", "no answer measured"

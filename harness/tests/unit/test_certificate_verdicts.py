@@ -122,8 +122,36 @@ def test_a_wrong_link_is_told_by_what_is_wrong(
         certificate = measure(asked, real, depth=depth, seed=seed)
         assert told <= wrong(certificate), certificate.reason
         assert certificate.verdict is Verdict.INVALID
-        assert probe_again(certificate)
-        assert not probe_again(certificate.model_copy(update={"rounds": 3}))
+        assert probe_again(certificate, 2)
+        assert not probe_again(certificate, 3)
+
+
+def test_a_sample_that_shows_nothing_does_not_pass_a_full_measurement() -> None:
+    rare = CLEAN.model_copy(update={"loss": IndependentLoss(probability=0.0001)})
+    full = measure(rare, rare, depth="full")
+    assert (full.verdict, full.verdict_word) == (None, "UNDECIDED")
+    assert "loss" in full.undecided
+    assert of(full, "loss").verdict is None and "not precise enough" in of(full, "loss").reason
+    assert of(full, "one-way delay").verdict is Verdict.PASS
+    assert probe_again(full, 0)
+    assert not probe_again(full.model_copy(update={"rounds": 3}), 0)
+    quick = measure(rare, rare)
+    assert quick.verdict is Verdict.PASS and "loss" in quick.undecided
+    assert not probe_again(quick, 0)
+
+
+def test_a_rate_that_cannot_be_fed_is_undecided() -> None:
+    fast = CLEAN.model_copy(update={"rate_bps": 1_000_000_000})
+    certificate = measure(fast, fast, depth="full")
+    assert certificate.verdict is None
+    assert certificate.undecided == ("rate",)
+
+
+def test_a_round_that_decides_nothing_is_no_failed_one() -> None:
+    wrong_link = measure(CLEAN, CLEAN.model_copy(update={"delay_us": 43_000}), depth="full")
+    late = wrong_link.model_copy(update={"rounds": 4})
+    assert probe_again(late, 2)
+    assert not probe_again(late, 3)
 
 
 def test_a_few_late_packets_do_not_condemn_a_link() -> None:
@@ -133,7 +161,7 @@ def test_a_few_late_packets_do_not_condemn_a_link() -> None:
     honest = observe(session.streams[1], CLEAN, dice)
     late = tuple((number, at + (30_000 if number % 12 == 0 else 0)) for number, at in honest.arrivals)
     held = Observation(stream=honest.stream, sent_us=honest.sent_us, arrivals=late, rtt_us=honest.rtt_us)
-    assert certify([held], (), CLEAN, CLEAN, depth="full", mtu=MTU).verdict is Verdict.PASS
+    assert certify([held], (), CLEAN, CLEAN, depth="quick", mtu=MTU).verdict is Verdict.PASS
 
 
 def test_without_a_common_clock_the_way_there_and_back_is_judged_alone() -> None:

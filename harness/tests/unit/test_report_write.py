@@ -247,6 +247,29 @@ def test_every_quantity_stands_in_the_report_with_its_interval_and_tolerance() -
     assert rows["rate"].tolerance and rows["rate"].interval and rows["reordering"].verdict == "PASS"
 
 
+def test_what_is_undecided_is_said_and_is_no_error() -> None:
+    vague = Quantity(
+        name="loss", unit="share", requested=0.001, measured=0.001, low=0.0, high=0.01, verdict=None, method="counted",
+        reason="not precise enough", undecided=True,
+    )  # fmt: skip
+    link = LinkCertificate(
+        source="virginia", destination="tokyo", depth="full", sent=900, quantities=(vague,), verdict=None,
+    )  # fmt: skip
+    record = sample_record()
+    assert record.certificate is not None
+    certificate = record.certificate.model_copy(update={"links": (link,)})
+    record = record.model_copy(update={"certificate": certificate})
+    view = report_view(record).certificate
+    assert view is not None and view.summary.endswith(
+        "0 of 1 links as specified; not measured precisely enough to decide: 1 of all quantities."
+    )
+    (row,) = view.links
+    assert (row.verdict, row.reason, row.cells[0].tone) == ("UNDECIDED", "undecided: loss", "warn")
+    assert row.quantities[0].verdict == "undecided"
+    assert "virginia&gt;tokyo: undecided: loss" in to_junit(record)
+    assert "<error" not in to_junit(record)
+
+
 def test_the_certificate_lies_beside_the_page(tmp_path: Path) -> None:
     record = sample_record()
     write_report(record, tmp_path)
