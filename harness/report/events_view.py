@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from harness.model.playback import PlaybackReport
 from harness.model.run_record import RunFault, RunRecord
 from harness.model.units import brief_duration, brief_rate
 from harness.report.page import EventRow, FlowRow, PlaybackRow
@@ -58,8 +59,14 @@ def playback_rows(record: RunRecord) -> Iterator[PlaybackRow]:
             late=""
             if late is None
             else f"{late.p50_ms:.2f} ms, 99% {late.p99_ms:.2f} ms, at most {late.max_ms:.2f} ms",
-            restored="restored" if playback.restored else "not restored",
+            restored=_restored(playback),
         )
+
+
+def _restored(playback: PlaybackReport) -> str:
+    if playback.taken_off:
+        return "taken off by another process"
+    return "restored" if playback.restored else "not restored"
 
 
 def flow_rows(record: RunRecord) -> Iterator[FlowRow]:

@@ -304,6 +304,9 @@ def test_faults_traces_and_cross_traffic_are_told_with_their_times() -> None:
     assert first.tests == "A large file arrives over a lossy link"
     assert (second.what, second.lasted, second.late) == ("kill", "at once", "")
     assert view.playbacks[0].late == "0.41 ms, 99% 2.50 ms, at most 6.10 ms"
+    assert view.playbacks[0].restored == "restored"
+    cut = record.model_copy(update={"playbacks": (playback.model_copy(update={"taken_off": True}),)})
+    assert "taken off by another process" in to_html(cut)
     assert view.flows[0].pattern == "tcp, 4 flows"
     text = Page(to_html(record)).text
     assert all(word in text for word in ("coordinator at tokyo", "lte-driving", "8.9 Mbit/s"))
