@@ -65,15 +65,16 @@ def loss_settings(impairment: Impairment) -> NetemSettings:
             )
             return none._replace(gilbert_elliott=settings)
         case FourStateLoss() as loss:
-            return none._replace(
-                four_state=FourStateSettings(
-                    p13=to_u32(loss.p13),
-                    p31=to_u32(loss.p31),
-                    p32=to_u32(loss.p32),
-                    p14=to_u32(loss.p14),
-                    p23=to_u32(loss.p23),
-                )
-            )
+            p13, p14 = _two_ways(loss.p13, loss.p14)
+            p31, p32 = _two_ways(loss.p31, loss.p32)
+            states = FourStateSettings(p13=p13, p31=p31, p32=p32, p14=p14, p23=to_u32(loss.p23))
+            return none._replace(four_state=states)
+
+
+def _two_ways(one: float, other: float) -> tuple[int, int]:
+    """The chances to leave a state in two ways. netem adds them in 32 bits, where two rounded halves come to nothing."""
+    first = to_u32(one)
+    return first, min(to_u32(other), max(0, U32_MAX - first))
 
 
 def loss_of(settings: NetemSettings) -> Loss | None:

@@ -153,3 +153,20 @@ def test_handles_of_different_sources_never_meet(site: int, interface: int) -> N
     assert len(handles(one)) == 7
     assert not handles(one) & handles(next_one)
     assert all(handle < 2**32 for handle in handles(next_one))
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_chances_to_leave_a_state_never_add_up_beyond_32_bits(leave_good: float, leave_burst: float) -> None:
+    loss = FourStateLoss(p13=leave_good, p14=1 - leave_good, p31=leave_burst, p32=1 - leave_burst)
+    states = shape_link(Impairment(loss=loss), 1500).propagation.four_state
+    assert states is not None
+    assert states.p13 + states.p14 <= U32_MAX
+    assert states.p31 + states.p32 <= U32_MAX
+
+
+def test_two_halves_stay_two_halves() -> None:
+    loss = FourStateLoss(p13=0.5, p14=0.5, p31=0.5, p32=0.5)
+    states = shape_link(Impairment(loss=loss), 1500).propagation.four_state
+    assert states is not None
+    assert states.p31 + states.p32 == U32_MAX
+    assert realised(Impairment(loss=loss), 1500).loss == loss
