@@ -72,7 +72,7 @@ def loss_settings(impairment: Impairment) -> NetemSettings:
 
 
 def _two_ways(one: float, other: float) -> tuple[int, int]:
-    """The chances to leave a state in two ways. netem adds them in 32 bits, where two rounded halves come to nothing."""
+    """The chances to leave a state in two ways. netem adds them in 32 bits, where two rounded halves make nothing."""
     first = to_u32(one)
     return first, min(to_u32(other), max(0, U32_MAX - first))
 
