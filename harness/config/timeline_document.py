@@ -2,100 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, PlainValidator, StrictBool, StrictInt, Tag, WithJsonSchema, model_validator
+from pydantic import Discriminator, Field, StrictBool, StrictInt, Tag, model_validator
 
-from harness.config.fields import SITE_NAME_PATTERN, Delay, Document, Moment, Rate, SiteName, Size, Span, Text, refuse
+from harness.config.fields import Delay, Document, Moment, Rate, SiteName, Size, Span, Text, refuse
 from harness.config.link_keys import LinkKeys
 from harness.config.link_text import FIELDS_OF_KEY, fields_of_keys
+from harness.config.timeline_fields import Expression, LinkText, NodeName, Offset, PathPattern, Skew
 from harness.errors import InputError
 from harness.model import units
 
 MOST_MOVES = 10_000
 """Steps of one ramp, and ups and downs of one flap."""
-
-SMALLEST_DISK, LARGEST_DISK = 16_000_000, 1_000_000_000_000
-"""Bytes: the least that ext4 with a journal is of use on, and more than any test needs."""
-
-_SITE = SITE_NAME_PATTERN.strip("^$")
-_LINK = re.compile(rf"({_SITE})>({_SITE})")
-NODE_PATTERN = rf"^{_SITE}(\.{_SITE})?$"
-
-
-def _read_link(value: object) -> tuple[str, str]:
-    match = _LINK.fullmatch(value.replace(" ", "")) if isinstance(value, str) else None
-    if match is None:
-        raise refuse(f"{units.quote(value)} is not a link; accepted: SITE>SITE, such as tokyo>ireland")
-    return match[1], match[2]
-
-
-def _read_node(value: object) -> str:
-    if isinstance(value, str) and re.fullmatch(NODE_PATTERN, value):
-        return value
-    raise refuse(
-        f"{units.quote(value)} is not a node's name; accepted: a site's name, or SITE.NODE for its further ones"
-    )
-
-
-def _read_expression(value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise refuse("expected a regular expression")
-    try:
-        re.compile(value)
-    except re.error as error:
-        raise refuse(f"{units.quote(value)} is no regular expression: {error}") from None
-    return value
-
-
-def _read_offset(value: object) -> int:
-    """Microseconds, with a sign."""
-    text = str(value).strip()
-    try:
-        size = units.parse_duration(text.lstrip("+-"))
-    except ValueError as error:
-        raise refuse(str(error)) from None
-    return -size if text.startswith("-") else size
-
-
-def _read_skew(value: object) -> float:
-    text = str(value).strip()
-    try:
-        size = units.parse_share(text.lstrip("+-"))
-    except ValueError as error:
-        raise refuse(str(error)) from None
-    if text.startswith("-") and size >= 1:
-        raise refuse("a clock that loses all its time stands still; accepted: above -100%")
-    return -size if text.startswith("-") else size
-
-
-def _pattern(pattern: str, *examples: str) -> WithJsonSchema:
-    return WithJsonSchema({"type": "string", "pattern": pattern, "examples": list(examples)})
-
-
-def _read_disk(value: object) -> int:
-    try:
-        size = units.parse_size(str(value))
-    except ValueError as error:
-        raise refuse(str(error)) from None
-    if not SMALLEST_DISK <= size <= LARGEST_DISK:
-        limits = f"{units.format_size(SMALLEST_DISK)} to {units.format_size(LARGEST_DISK)}"
-        raise refuse(f"{units.quote(value)} is out of range; accepted: {limits}")
-    return size
-
-
-DiskSize = Annotated[
-    int,
-    PlainValidator(_read_disk),
-    WithJsonSchema({"type": "string", "pattern": units.SIZE_PATTERN, "examples": ["1 GB"]}),
-]
-LinkText = Annotated[tuple[str, str], PlainValidator(_read_link), _pattern(rf"^{_SITE} ?> ?{_SITE}$", "tokyo>ireland")]
-NodeName = Annotated[str, PlainValidator(_read_node), _pattern(NODE_PATTERN, "tokyo")]
-Expression = Annotated[str, PlainValidator(_read_expression), _pattern("^.+$", "postgres: writer")]
-Offset = Annotated[int, PlainValidator(_read_offset), _pattern(r"^[+-]?\d", "-30 s")]
-Skew = Annotated[float, PlainValidator(_read_skew), _pattern(r"^[+-]?\d+(\.\d+)?\s*%$", "-0.5%")]
-PathPattern = Annotated[Text, Field(min_length=1)]
 
 
 class EventDocument(Document):

@@ -10,7 +10,8 @@ from harness.config.cross_traffic_keys import MOST_STREAMS, CrossTrafficDocument
 from harness.config.fields import Delay, Document, EmptyAllowed, Name, SiteName, Text, refuse
 from harness.config.link_keys import LinkKeys
 from harness.config.site_keys import MoreNodes, NatKey
-from harness.config.timeline_document import DiskSize, TimelineDocument
+from harness.config.timeline_document import TimelineDocument
+from harness.config.timeline_fields import DiskSize
 from harness.config.trace_keys import LINK_TRACE, SITE_TRACE, TraceKey
 from harness.model.topology import MAX_NODES_OF_A_SITE, MAX_SITES
 
