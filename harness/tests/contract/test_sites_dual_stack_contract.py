@@ -19,7 +19,7 @@ import pytest
 from harness.model.impairment import Impairment
 from harness.model.topology import Link, Site, Topology
 from harness.plan.addressing import LAB_SLOTS, LabPlan, plan_lab
-from harness.tests.contract.test_wan_core_contract import Notes, nodes, placement, pool, receive
+from harness.tests.wan_bench import Notes, nodes, placement, pool, receive
 from harness.wan.local_transport import in_netns
 from harness.wan.placement import place_core
 from harness.wan.port import WanCore

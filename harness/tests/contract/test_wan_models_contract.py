@@ -30,7 +30,8 @@ from harness.model.impairment import (
 )
 from harness.plan.delay_distribution import ENTRIES, SCALE, table_of
 from harness.plan.shaping import realised
-from harness.tests.contract.test_wan_core_contract import (
+from harness.tests.impairment_strategy import impairments
+from harness.tests.wan_bench import (
     FULL_PAYLOAD,
     MTU,
     Bench,
@@ -40,7 +41,6 @@ from harness.tests.contract.test_wan_core_contract import (
     placement,
     pool,
 )
-from harness.tests.impairment_strategy import impairments
 from harness.wan.placement import open_core, place_core
 
 pytestmark = [pytest.mark.root, pytest.mark.vm]

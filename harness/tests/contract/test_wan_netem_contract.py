@@ -25,7 +25,7 @@ from harness.plan.qdisc_settings import (
     NetemSettings,
     SlotSettings,
 )
-from harness.tests.contract.test_wan_core_contract import Notes, make_plan, nodes, placement, pool
+from harness.tests.wan_bench import Notes, make_plan, nodes, placement, pool
 from harness.wan.kernel import Kernel
 from harness.wan.netem import Tables, attributes, decode, encode
 from harness.wan.placement import place_core
