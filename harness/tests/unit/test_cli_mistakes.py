@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from harness.cli import fault as fault_command
+from harness.cli import fault_making
 from harness.cli import heal as heal_command
 from harness.cli import record as record_command
 from harness.cli.main import build_app, run_guarded
@@ -34,7 +35,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         changes=tuple,
         close=lambda: None,
     )
-    for module in (fault_command, heal_command, record_command):
+    for module in (fault_command, fault_making, heal_command, record_command):
         monkeypatch.setattr(module, "open_lab", lambda _: fake)
     return fake
 
