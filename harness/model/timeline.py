@@ -236,7 +236,7 @@ def subject_of(event: TimelineEvent) -> str:
                 return "all links"
             if choice.site is not None:
                 return f"links of {choice.site}"
-            return ", ".join(f"{source}>{destination}" for source, destination in choice.pairs)
+            return _pairs_in_words(choice.pairs)
         case Kill() | Restart() | Pause() | Descriptors():
             what = event.target.role or event.target.command
             return f"{what} at {event.node}" if what else event.node
@@ -244,3 +244,11 @@ def subject_of(event: TimelineEvent) -> str:
             return f"{event.path} at {event.node}"
         case _:
             return event.node
+
+
+def _pairs_in_words(pairs: tuple[tuple[str, str], ...]) -> str:
+    """``tokyo>ireland, ireland>tokyo``; the links both ways between one site and several others are ``links of`` it."""
+    hubs = set(pairs[0]).intersection(*pairs) if pairs else set()
+    if len(hubs) == 1 and len(pairs) > 2 and {(b, a) for a, b in pairs} == set(pairs):
+        return f"links of {hubs.pop()}"
+    return ", ".join(f"{source}>{destination}" for source, destination in pairs)
