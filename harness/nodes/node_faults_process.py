@@ -203,16 +203,18 @@ class RebootFault:
 
 
 class DescriptorsFault:
-    """Lowers the soft limit of open files of running processes; the largest limit that any of the faults found is put
-    back when the last one ends."""
+    """Lowers the soft limit of open files of running processes; what they had before the first of the faults is put back
+    when the last one ends."""
 
     def prepare(self, node: FaultyNode, event: Descriptors, others: Sequence[Undo]) -> dict[str, Any]:
         """See Fault."""
         limits = []
+        # What another one lowered is not what a process had.
+        had = {(pid, ticks): soft for other in others for pid, ticks, soft in other["limits"]}
         for one in node.processes(event.target):
             with contextlib.suppress(ProcessLookupError):
                 soft, _ = resource.prlimit(one.pid, resource.RLIMIT_NOFILE)
-                limits.append([one.pid, one.start_ticks, soft])
+                limits.append([one.pid, one.start_ticks, had.get((one.pid, one.start_ticks), soft)])
         return {"limits": limits}
 
     def make(self, node: FaultyNode, event: Descriptors, undo: Undo, others: Sequence[Undo]) -> dict[str, Any]:
