@@ -203,8 +203,8 @@ class RebootFault:
 
 
 class DescriptorsFault:
-    """Lowers the soft limit of open files of running processes; what they had before the first of the faults is put back
-    when the last one ends."""
+    """Lowers the soft limit of open files of running processes; what they had before the first of the faults is put
+    back when the last one ends."""
 
     def prepare(self, node: FaultyNode, event: Descriptors, others: Sequence[Undo]) -> dict[str, Any]:
         """See Fault."""
@@ -219,12 +219,12 @@ class DescriptorsFault:
 
     def make(self, node: FaultyNode, event: Descriptors, undo: Undo, others: Sequence[Undo]) -> dict[str, Any]:
         """See Fault."""
-        for pid, ticks, soft in undo["limits"]:
+        for pid, ticks, _ in undo["limits"]:
             if host_processes.start_ticks(pid) == ticks:
                 with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                     lowest = self._lowest(pid, event.spare)
-                    _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-                    resource.prlimit(pid, resource.RLIMIT_NOFILE, (min(soft, lowest), hard))
+                    now, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+                    resource.prlimit(pid, resource.RLIMIT_NOFILE, (min(now, lowest), hard))
         return {}
 
     def undo(self, node: FaultyNode, event: Descriptors, undo: Undo, others: Sequence[Undo]) -> None:

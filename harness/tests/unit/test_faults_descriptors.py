@@ -32,11 +32,13 @@ def limit(pid: int) -> int:
 def test_the_last_one_to_end_gives_back_what_there_was_before_the_first(node: Any, first_to_end: int) -> None:
     fault, had = DescriptorsFault(), limit(node.pid)
     undos: list[dict[str, Any]] = []
-    for _ in range(2):
-        undo = fault.prepare(node, EVENT, undos)
-        fault.make(node, EVENT, undo, undos)
+    reached = []
+    for event in (EVENT, EVENT.model_copy(update={"spare": 5})):
+        undo = fault.prepare(node, event, undos)
+        fault.make(node, event, undo, undos)
         undos.append(undo)
-    assert limit(node.pid) < had
+        reached.append(limit(node.pid))
+    assert reached[1] == reached[0] < had
     early = undos.pop(first_to_end)
     fault.undo(node, EVENT, early, undos)
     assert limit(node.pid) < had
