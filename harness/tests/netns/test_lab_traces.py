@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from harness.config.trace_file import trace_text
-from harness.errors import InputError
+from harness.errors import InputError, LabError
 from harness.lab.cross_traffic import CrossTraffic
+from harness.lab.fault_desk import FaultDesk, holder_of, noted
 from harness.lab.lab import Lab
 from harness.lab.player import Player
+from harness.model.timeline import LinkChoice, Play
 from harness.model.topology import CrossTraffic as Stream
 from harness.model.trace import Course, Trace
 
@@ -87,6 +89,43 @@ def test_links_are_given_back_when_nobody_stops_the_player(whole_lab: Lab, tmp_p
     assert process.wait(20) == 0
     assert lab.in_force(*THERE).rate_bps is None
     player.close()
+
+
+def test_a_heal_from_elsewhere_ends_what_plays(whole_lab: Lab, tmp_path: Path) -> None:
+    lab = whole_lab
+    trace = _stairs(tmp_path / "stairs.trace", 20, 0.5)
+    event = Play(links=LinkChoice(pairs=(THERE,)), trace=str(trace))
+    other = Lab.open(lab.lab_id, state_root=lab.paths.state_root)
+    try:
+        with Player(lab) as player, noted(lab, event, "longhaul play") as fault:
+            playback = player.play(trace, [THERE], loop=True, holder=holder_of(fault))
+            assert player.wait(playback, 0.3) is None
+            healed = FaultDesk(other, origin="command").heal_everything()
+            report = player.wait(playback, 20)
+        assert [one.problem for one in healed] == [None, None]
+        assert report is not None
+        assert report.taken_off
+        assert other.link_states() == {link: lab.initial_state(link) for link in (THERE, BACK)}
+        assert lab.read_back()[THERE].rate_bps is None
+    finally:
+        other.close()
+
+
+def test_links_are_given_back_when_the_playing_process_is_killed(whole_lab: Lab, tmp_path: Path) -> None:
+    lab = whole_lab
+    player = Player(lab)
+    playback = player.play(_stairs(tmp_path / "stairs.trace", 20, 0.5), [THERE], loop=True)
+    assert player.wait(playback, 0.3) is None
+    assert lab.in_force(*THERE).rate_bps is not None
+    process = player._process
+    assert process is not None
+    process.kill()
+    with pytest.raises(LabError, match="before its time"):
+        player.wait(playback, 20)
+    assert lab.link_states()[THERE] == lab.initial_state(THERE)
+    assert lab.read_back()[THERE].rate_bps is None
+    with pytest.raises(LabError):
+        player.close()
 
 
 def test_a_trace_that_does_not_fit_changes_nothing(whole_lab: Lab, tmp_path: Path) -> None:
