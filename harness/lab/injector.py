@@ -77,6 +77,11 @@ class Injector:
         error, self._error = self._error, None
         if self._begun and self._lab.broken is None:
             error = self._heal(error)
+        try:
+            # Also what was only made ready.
+            self._desk.close()
+        except LonghaulError as failure:
+            error = error or failure
         if error is not None:
             raise error
 
