@@ -15,6 +15,8 @@ from harness.model.timeline import Partition
 from harness.model.units import parse_rate, parse_share
 from harness.robotlib.context import SITE_CONVERTER, SiteName, context, converted_site, seconds, suite_keyword
 
+OTHERS = "others"
+
 
 @library(scope="GLOBAL", auto_keywords=False, converters=SITE_CONVERTER)
 class WanLibrary:
@@ -95,7 +97,7 @@ class WanLibrary:
     @suite_keyword
     def partition_sites(self, *groups: str) -> str:
         """Parts groups of sites from each other, each with its sites joined by commas; a site in none keeps its links.
-        Returns the fault for ``Undo Fault``."""
+        ``others`` is the group of all sites that no group names. Returns the fault for ``Undo Fault``."""
         return context.session.faults.begin(Partition(groups=_groups(groups)))
 
     @suite_keyword
@@ -161,7 +163,15 @@ class WanLibrary:
 
 
 def _groups(written: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
-    return tuple(tuple(converted_site(site.strip()) for site in group.split(",")) for group in written)
+    if OTHERS not in written:
+        return tuple(_group(group) for group in written)
+    named = {site for group in written if group != OTHERS for site in _group(group)}
+    others = tuple(site for site in context.session.sites if site not in named)
+    return tuple(others if group == OTHERS else _group(group) for group in written)
+
+
+def _group(written: str) -> tuple[str, ...]:
+    return tuple(converted_site(site.strip()) for site in written.split(","))
 
 
 def _parsed(parse: Callable[[str], float], text: str) -> float:

@@ -13,9 +13,9 @@ ${FLAPPED_BYTES}    ${4_000_000}
 
 *** Test Cases ***
 Sites Agree After A One Way Partition
-    [Documentation]    The second site hears the others and cannot answer; both sides write.
+    [Documentation]    The second site hears the others and can tell none of them anything; both sides write.
     [Tags]    partition
-    ${cut} =    One Way Partition    second    first
+    ${cut} =    One Way Partition    second    others
     ${here} =    Create Files    first    count=3
     ${there} =    Create Files    second    count=3
     ${before} =    Folder Usage    first
