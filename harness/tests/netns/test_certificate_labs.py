@@ -73,7 +73,8 @@ def test_links_of_every_kind_get_a_certificate(lab: Lab) -> None:
     assert of(bursts, "loss").measured and of(bursts, "burst").requested == 4
     copies = of(link_of(certificate, "home", "plain"), "duplication")
     assert copies.measured is not None and copies.measured > 0.02
-    assert of(link_of(certificate, "office", "plain"), "delay distribution").verdict is Verdict.PASS
+    # Eight probes, which is all that a quick measurement sends at such a jitter, tell nothing of a distribution.
+    assert of(link_of(certificate, "office", "plain"), "delay distribution").undecided
     for cut in (("office", "home"), ("home", "office")):
         assert (of(link_of(certificate, *cut), "loss").measured, link_of(certificate, *cut).received) == (1, 0)
 

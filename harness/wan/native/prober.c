@@ -107,6 +107,7 @@ static struct {
     int32_t *own;
     struct arrivals **arrived;
     uint32_t overflow_of[2];
+    int64_t without_room;
     struct words lateness;
 } prober = {.sockets = {-1, -1}, .unchecked = -1};
 
@@ -398,6 +399,39 @@ static void drain(size_t socket_index) {
     }
 }
 
+/* Packets that UDP sockets of this network namespace have had no room for; -1 when the kernel does not tell. What a
+ * socket counts as its own overflow are all that it dropped, also those that arrived damaged. */
+static int64_t without_room(void) {
+    char names[4096], values[4096];
+    int64_t total = -1;
+    FILE *file = fopen("/proc/self/net/snmp", "r");
+    while (file && fgets(names, sizeof names, file) && fgets(values, sizeof values, file)) {
+        if (strncmp(names, "Udp:", 4)) continue;
+        char *rest_of_names, *rest_of_values;
+        char *name = strtok_r(names, " \n", &rest_of_names), *value = strtok_r(values, " \n", &rest_of_values);
+        for (total = 0; name && value; name = strtok_r(NULL, " \n", &rest_of_names),
+                                       value = strtok_r(NULL, " \n", &rest_of_values))
+            if (!strcmp(name, "RcvbufErrors") || !strcmp(name, "MemErrors")) total += strtoll(value, NULL, 10);
+    }
+    if (file) fclose(file);
+    file = total < 0 ? NULL : fopen("/proc/self/net/snmp6", "r");
+    while (file && fgets(names, sizeof names, file)) {
+        int64_t value;
+        if (sscanf(names, "Udp6RcvbufErrors %" SCNd64, &value) == 1 || sscanf(names, "Udp6MemErrors %" SCNd64, &value) == 1)
+            total += value;
+    }
+    if (file) fclose(file);
+    return total;
+}
+
+static uint32_t overflow(void) {
+    uint32_t dropped = prober.overflow_of[0] + prober.overflow_of[1];
+    int64_t now = dropped && prober.without_room >= 0 ? without_room() : -1;
+    if (now < 0) return dropped;
+    int64_t more = now - prober.without_room;
+    return more < dropped ? (uint32_t)more : dropped;
+}
+
 static void run(void) {
     uint8_t *packet = room_for(1, LARGEST);
     struct pollfd waiting[2];
@@ -456,7 +490,7 @@ static void report(void) {
     uint32_t most = late->length ? late->at[late->length - 1] : 0;
     printf("{\"boot\":\"%s\",\"clock\":\"%s\",\"start_ns\":%" PRId64 ",\"bound_ns\":%" PRId64
            ",\"overflow\":%u,\"late_p99_ns\":%" PRIu64 ",\"late_max_ns\":%" PRIu64 ",\"sent\":{",
-           boot, clock, prober.start, prober.bound, prober.overflow_of[0] + prober.overflow_of[1],
+           boot, clock, prober.start, prober.bound, overflow(),
            (uint64_t)p99 * UNIT_NS, (uint64_t)most * UNIT_NS);
     for (size_t index = 0; index < prober.stream_count; index++) {
         struct stream *stream = &prober.streams[index];
@@ -489,6 +523,7 @@ int main(void) {
     memset(prober.own, 0xff, MOST_STREAMS * sizeof *prober.own);
     prober.arrived = room_for(MOST_STREAMS, sizeof *prober.arrived);
     read_plan();
+    prober.without_room = without_room();
     prober.bound = now_ns();
     /* The start of another host's clock means nothing here. */
     if (prober.start < prober.bound || prober.start > prober.bound + most_ahead) prober.start = prober.bound;
