@@ -90,13 +90,19 @@ def stop(
 ) -> int:
     """End the recording, and write it."""
     from harness.cli.output import require_writable
+    from harness.errors import InputError
     from harness.lab.by_hand import end_recording, recording_of
 
     opened = open_lab(lab)
     try:
         require_writable(output)
-        code = _write(opened, recording_of(opened), output, as_json)
-        # Not before it is written.
+        recording = recording_of(opened)
+        try:
+            code = _write(opened, recording, output, as_json)
+        except InputError:
+            # No later attempt could write it either.
+            end_recording(opened)
+            raise
         end_recording(opened)
         return code
     finally:

@@ -21,7 +21,8 @@ from harness.model.impairment import (
     Slots,
 )
 from harness.model.timeline import LinkChoice, TimelineEvent
-from harness.model.topology import Site, Topology
+from harness.model.topology import CrossTraffic, Site, Topology
+from harness.model.trace import TracePlay
 from harness.model.units import format_duration, format_rate, format_share, format_size
 
 _PLAIN = re.compile(r"[A-Za-z0-9+-][A-Za-z0-9 ._/+%>-]*")
@@ -112,9 +113,31 @@ def topology_text(topology: Topology, events: Sequence[TimelineEvent], comment: 
         keys = {"from": link.source, "to": link.destination, **_whole(link.impairment)}
         keys |= {} if link.mtu is None else {"mtu": link.mtu}
         lines.append(f"  - {_flow(keys)}")
-    lines.append("timeline:" if events else "timeline: []")
-    lines += [f"  - {_flow(keys_of_event(event))}" for event in events]
+    playing = [_played(trace) for trace in topology.traces]
+    lines.append("timeline:" if events or playing else "timeline: []")
+    lines += [f"  - {_flow(keys_of_event(event))}" for event in (*playing, *events)]
+    lines += ["cross_traffic:"] if topology.cross_traffic else []
+    lines += [f"  - {_flow(_stream(stream))}" for stream in topology.cross_traffic]
     return "\n".join(lines) + "\n"
+
+
+def _played(trace: TracePlay) -> model.Play:
+    """A trace that a link or a site follows all the time, as an event."""
+    choice = LinkChoice(pairs=trace.pairs) if trace.site is None else LinkChoice(site=trace.site)
+    return model.Play(links=choice, trace=trace.file, offset_s=trace.offset_s, speed=trace.speed, loop=trace.loop)
+
+
+def _stream(stream: CrossTraffic) -> dict[str, Any]:
+    keys: dict[str, Any] = {"from": stream.source, "to": stream.destination, "pattern": stream.pattern}
+    keys |= {} if stream.rate_bps is None else {"rate": format_rate(stream.rate_bps)}
+    if stream.pattern == "tcp":
+        keys |= {"flows": stream.flows, "congestion_control": stream.congestion_control}
+    else:
+        keys["packet"] = f"{stream.packet_bytes} B"
+    if stream.pattern == "on-off":
+        keys |= {"on": _time(stream.on_s), "off": _time(stream.off_s)}
+    keys["at"] = _time(stream.start_s)
+    return keys | ({} if stream.duration_s is None else {"for": _time(stream.duration_s)})
 
 
 def _whole(impairment: Impairment) -> dict[str, Any]:

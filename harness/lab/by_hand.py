@@ -13,7 +13,7 @@ from harness.lab.fault_desk import FaultDesk
 from harness.lab.lab import Lab
 from harness.lab.state import write_durably
 from harness.model.base import Value
-from harness.model.timeline import TimelineEvent
+from harness.model.timeline import Play, TimelineEvent
 from harness.plan.recording import BaseChange, FaultDone, recorded_events
 from harness.plan.timeline import steps
 
@@ -98,7 +98,11 @@ def events_since(lab: Lab, desk: FaultDesk, since_s: float, until_s: float) -> t
 
 
 def recorded_topology(lab: Lab, events: tuple[TimelineEvent, ...]) -> str:
-    """A topology file of the lab's sites and links, with these events, and without the timeline that it has now."""
-    origin = f"Recorded from lab {lab.lab_id} ({lab.topology.name})."
-    comment = f"{origin}\nEach link stands here whole, its access lines worked in."
+    """A topology file of the lab's sites, links and cross traffic, with these events, and without the timeline that it
+    has now."""
+    comment = f"Recorded from lab {lab.lab_id} ({lab.topology.name})."
+    comment += "\nEach link stands here whole, its access lines worked in."
+    sites = [event.links.site for event in events if isinstance(event, Play) and event.links.site is not None]
+    if any(site.name in sites and site.access is not None for site in lab.topology.sites):
+        comment += "\nA trace that took the place of a site's access line therefore stands in series with it here."
     return topology_text(lab.topology, events, comment)

@@ -7,12 +7,14 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.config.topology_file import parse_topology
+from harness.config.shipped import find_topology
+from harness.config.topology_file import load_topology, parse_topology
 from harness.config.written_keys import topology_text
 from harness.lab.links import LinkState, Overlay, with_overlay, without_overlay
 from harness.model import impairment as wan
 from harness.model import timeline as model
 from harness.model.impairment import Impairment
+from harness.model.topology import CrossTraffic
 from harness.plan.recording import BaseChange, FaultDone, recorded_events
 from harness.plan.timeline import links_touched, steps
 from harness.tests.lab_topologies import two_sites
@@ -113,3 +115,19 @@ def test_faults_keep_their_times_and_what_was_under_way_begins_with_the_recordin
         ("pause", 1.25, 8.75),
         ("kill", 2, None),
     ]
+
+
+def test_a_recorded_file_keeps_traces_and_cross_traffic() -> None:
+    drive = load_topology(find_topology("four-sites-drive"))
+    streams = [
+        *drive.cross_traffic,
+        CrossTraffic(source="tokyo", destination="ireland", pattern="tcp", flows=3, start_s=1, duration_s=2),
+        CrossTraffic(source="tokyo", destination="ireland", pattern="constant", rate_bps=8_000, packet_bytes=100),
+    ]
+    drive = drive.model_copy(update={"cross_traffic": tuple(streams)})
+    read = parse_topology(topology_text(drive, (), "recorded").encode(), Path("recorded.yaml"))
+    assert read.cross_traffic == drive.cross_traffic
+    (trace,), (event,) = drive.traces, read.timeline
+    assert isinstance(event, model.Play)
+    assert (event.links.site, event.loop, event.speed) == (trace.site, trace.loop, trace.speed)
+    assert Path(event.trace).samefile(trace.file)
