@@ -40,9 +40,9 @@ def processes_of(init_pids: Mapping[str, int]) -> dict[int, str]:
     return found
 
 
-def nodes_running(program: str, init_pids: Mapping[str, int]) -> set[str]:
-    """Nodes on which a program of this name runs."""
-    return {node for pid, node in processes_of(init_pids).items() if program in _command(pid)}
+def programs_running(program: str, init_pids: Mapping[str, int]) -> dict[int, str]:
+    """Of these nodes' processes, those of a program with this in its name."""
+    return {pid: node for pid, node in processes_of(init_pids).items() if program in Path(_command(pid)).name}
 
 
 def _pid_namespace(pid: int) -> str | None:

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from harness.errors import InputError, LonghaulError, NodeError
+from harness.lab.core_process import programs_running
 from harness.lab.lab import Lab
 from harness.lab.links import LinkKey
 from harness.model.cross_traffic import FlowReport
 from harness.model.topology import CrossTraffic as Stream
+from harness.nodes import host_processes
 from harness.nodes.namespace_node import NamespaceNode
 from harness.nodes.network_settings import AVAILABLE_CONGESTION_CONTROLS, read_setting
 from harness.nodes.port import RemoteProcess
@@ -24,7 +26,9 @@ PROGRAM = "native/cross_traffic.c"
 FIRST_PORT = 40420
 """Streams count up from here, so that a capture can tell them from the system under test."""
 
-NAME_ON_NODE = "longhaul-cross-traffic"
+NAME = Path(PROGRAM).stem
+"""What its processes have in their names, on every node."""
+
 _NOT_THERE = (126, 127)
 _MOST_AT_ONCE = 16
 _READY_S = 10.0
@@ -63,6 +67,8 @@ class CrossTraffic:
         if not self._streams:
             return
         _check(self._lab, self._streams)
+        # Of a run that was killed: they hold the ports, and load the links.
+        self._end_all()
         begin_s = time.monotonic()
         ends = sorted({site for stream in self._streams for site in (stream.source, stream.destination)})
         self._programs = dict(zip(ends, _each(ends, self._placed), strict=True))
@@ -74,8 +80,9 @@ class CrossTraffic:
                 sender = self._send(number, stream, max(0.0, stream.start_s - (time.monotonic() - begin_s)))
                 self._running.append(_Running(stream, FIRST_PORT + number, receiver, sender))
         except BaseException:
+            self._running = []
             with suppress(LonghaulError):
-                self.stop()
+                self._end_all()
             raise
 
     def sent_packets(self) -> Mapping[LinkKey, int]:
@@ -111,6 +118,11 @@ class CrossTraffic:
         self._running = []
         return tuple(_report(one, sent, received) for one, (sent, received) in zip(running, said, strict=True))
 
+    def _end_all(self) -> None:
+        """End every stream's programs on this lab's nodes, whoever started them. Raises NodeError."""
+        pids = programs_running(NAME, {name: node.state.pid for name, node in self._lab.nodes.items()})
+        host_processes.kill_all([(pid, host_processes.start_ticks(pid)) for pid in pids])
+
     def _end(self, site: str, process: RemoteProcess) -> None:
         # A node that does not answer has taken its programs along.
         with suppress(LonghaulError):
@@ -124,7 +136,7 @@ class CrossTraffic:
         program, remote = compiled(PROGRAM), self._node(site).remote
         if remote.run([str(program)], check=False, timeout_s=_READY_S).exit_code not in _NOT_THERE:
             return str(program)
-        copy = f"{self._node(site).data_dir}/.{NAME_ON_NODE}"
+        copy = f"{self._node(site).data_dir}/.longhaul-{NAME}"
         remote.put(Path(program), copy)
         remote.run(["chmod", "755", copy])
         return copy

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import LabError
-from harness.lab.core_process import core_machine, nodes_running
-from harness.lab.cross_traffic import NAME_ON_NODE
+from harness.lab.core_process import core_machine, programs_running
+from harness.lab.cross_traffic import NAME
 from harness.lab.fault_desk import JOURNAL
 from harness.lab.fault_journal import FaultJournal
 from harness.lab.links import LinkBook
@@ -82,7 +82,7 @@ def _cross_traffic(topology: Topology, summary: LabSummary) -> list[dict[str, An
     streams = topology.cross_traffic
     if not streams:
         return []
-    busy = nodes_running(NAME_ON_NODE, {plan.name: state.pid for plan, state in summary.nodes})
+    busy = set(programs_running(NAME, {plan.name: state.pid for plan, state in summary.nodes}).values())
     return [
         {
             "link": f"{stream.source}>{stream.destination}",

@@ -115,10 +115,13 @@ class Capture:
         return self._end(rest)
 
     def stop(self) -> CaptureCounts:
-        """End it cleanly, so that the file is whole."""
+        """End it cleanly, so that the file is whole. Raises NodeError when it does not end."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
-        _, rest = self._process.communicate(timeout=_END_DEADLINE_S)
+        try:
+            _, rest = self._process.communicate(timeout=_END_DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            raise NodeError("tcpdump does not end: nobody reads what it writes") from None
         return self._end(rest)
 
     def _end(self, rest: bytes) -> CaptureCounts:

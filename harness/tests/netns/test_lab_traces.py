@@ -9,7 +9,8 @@ import pytest
 
 from harness.config.trace_file import trace_text
 from harness.errors import InputError, LabError
-from harness.lab.cross_traffic import CrossTraffic
+from harness.lab.core_process import programs_running
+from harness.lab.cross_traffic import NAME, CrossTraffic
 from harness.lab.fault_desk import FaultDesk, holder_of, noted
 from harness.lab.lab import Lab
 from harness.lab.player import Player
@@ -175,6 +176,22 @@ def test_cross_traffic_sends_as_declared_and_counts_what_it_sends(whole_lab: Lab
         CrossTraffic(
             lab, [Stream(source="east", destination="west", pattern="tcp", congestion_control="nosuch")]
         ).start()
+
+
+def test_what_a_killed_run_left_sending_is_told_and_ends_with_the_next_one(whole_lab: Lab) -> None:
+    lab = whole_lab
+    streams = [Stream(source="east", destination="west", pattern="constant", rate_bps=100_000)]
+    left = CrossTraffic(lab, streams)
+    left.start()
+    inits = {name: node.state.pid for name, node in lab.nodes.items()}
+    before = programs_running(NAME, inits)
+    assert sorted(before.values()) == ["east", "west"]
+    again = CrossTraffic(lab, streams)
+    again.start()
+    assert not set(programs_running(NAME, inits)) & set(before)
+    (report,) = again.stop()
+    assert report.problem == ""
+    assert programs_running(NAME, inits) == {}
 
 
 def test_what_waits_leaves_at_the_new_rate(whole_lab: Lab, tmp_path: Path) -> None:
