@@ -108,6 +108,11 @@ def _check_names(tree: YamlTree, path: Path, event: dict[str, Plain], sites: dic
     ends = between if isinstance(between, list) else [event.get("from"), event.get("to")]
     if len(ends) == 2 and ends[0] is not None and ends[0] == ends[1]:
         yield tree.problem(path, f"a link from {quote(str(ends[0]))} to itself")
+    listed = event.get("links")
+    for number, link in enumerate(listed if isinstance(listed, list) else []):
+        source, _, destination = link.replace(" ", "").partition(">") if isinstance(link, str) else ("", "", "x")
+        if source == destination:
+            yield tree.problem((*path, "links", number), f"a link from {quote(source)} to itself")
     node = event.get("node")
     if isinstance(node, str):
         nodes = [name for site, body in sites.items() for name in _nodes(site, body)]

@@ -47,7 +47,7 @@ def _read_offset(value: object) -> int:
     """Microseconds, with a sign."""
     text = str(value).strip()
     try:
-        size = units.parse_duration(text.lstrip("+-"))
+        size = units.parse_duration(text.removeprefix("-" if text.startswith("-") else "+"))
     except ValueError as error:
         raise refuse(str(error)) from None
     return -size if text.startswith("-") else size
@@ -56,7 +56,7 @@ def _read_offset(value: object) -> int:
 def _read_skew(value: object) -> float:
     text = str(value).strip()
     try:
-        size = units.parse_share(text.lstrip("+-"))
+        size = units.parse_share(text.removeprefix("-" if text.startswith("-") else "+"))
     except ValueError as error:
         raise refuse(str(error)) from None
     if text.startswith("-") and size >= 1:

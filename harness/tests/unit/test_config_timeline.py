@@ -81,6 +81,9 @@ def test_what_is_written_is_meant(written: str, meant: model.TimelineEvent) -> N
         ("do: disk-full, node: b, at: 1 s", 27, "write `disk: 1 GB` under the site 'b'"),
         ("do: nat-rebind, site: a, at: 1 s", 28, "'a' is not behind NAT"),
         ("do: play, all: true, trace: never-made, at: 1 s", 34, "there is no trace 'never-made'"),
+        ("do: play, all: true, trace: lte-driving, offset: 9000 s, loop: false, at: 1 s", 55, "ends before 9000 s"),
+        ("do: change, links: [a>b, a>a], loss: 1%, at: 1 s", 31, "a link from 'a' to itself"),
+        ("do: clock-jump, node: a, offset: --5 s, at: 1 s", 39, "is not a duration"),
     ],
 )
 def test_a_mistake_has_its_place(written: str, column: int, said: str) -> None:
@@ -111,3 +114,11 @@ def test_one_event_from_keys_is_checked_as_in_a_file() -> None:
     ):
         with pytest.raises(InputError, match=said):
             event_of_keys(keys, topology)
+
+
+def test_a_trace_that_cannot_be_read_is_told_before_a_lab_is_built(tmp_path: Path) -> None:
+    (tmp_path / "bad.trace").write_text("12\nabc\n")
+    topology = HEAD + 2 * "  - {do: play, all: true, trace: bad.trace, at: 1 s}\n"
+    with pytest.raises(DocumentError, match=r"bad\.trace:2:1") as caught:
+        parse_topology(topology.encode(), tmp_path / "x.yaml")
+    assert len(caught.value.problems) == 1
