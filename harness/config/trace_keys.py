@@ -94,15 +94,19 @@ def found_traces(
     found: dict[str, FoundTrace] = {}
     problems: list[Problem] = []
     for place, key in _keys(document):
-        if key.play in found:
-            continue
-        try:
-            file = find_trace(key.play, beside=path).absolute()
-            found[key.play] = FoundTrace(file, load_trace(file))
-        except TraceNotFound as error:
-            problems.append(tree.problem(place, error.message))
-        except DocumentError as error:
-            problems += error.problems
+        if key.play not in found:
+            try:
+                file = find_trace(key.play, beside=path).absolute()
+                found[key.play] = FoundTrace(file, load_trace(file))
+            except TraceNotFound as error:
+                problems.append(tree.problem(place, error.message))
+                continue
+            except DocumentError as error:
+                problems += error.problems
+                continue
+        if not key.loop and key.offset >= found[key.play].trace.duration_us:
+            message = f"the trace {found[key.play].trace.name} ends before {key.offset / 1e6:g} s"
+            problems.append(tree.problem(place, message))
     return found, problems
 
 

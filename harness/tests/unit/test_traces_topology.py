@@ -84,6 +84,7 @@ def test_a_link_follows_a_trace_from_its_subscriber() -> None:
         (", trace: {play: lte-driving, speed: 0}", "a plain number from 0.01 to 100"),
         (", trace: {play: lte-driving, lop: true}", "did you mean 'loop'?"),
         (", trace: {loop: true}", "the key 'play' is missing"),
+        (", trace: {play: lte-driving, offset: 9000 s, loop: false}", "the trace lte-driving ends before 9000 s"),
     ],
 )
 def test_a_mistake_about_a_trace_has_its_place(key: str, words: str) -> None:
