@@ -58,15 +58,17 @@ def measure_links(
     began, started_at = time.monotonic(), datetime.now(UTC)
     found: dict[LinkKey, LinkCertificate] = {}
     failed = dict.fromkeys(chosen, 0)
+    last_seen: dict[LinkKey, list[Observation]] = {}
     pending: Sequence[LinkKey] = chosen
     for number in range(1, min(rounds or MAX_ROUNDS, MAX_ROUNDS) + 1):
         sessions = plan_sessions(wanted, pending, depth, mtu, number)
         seen = measuring.carry_out(sessions, pending, number)
+        last_seen.update(seen)
         for link in pending:
             back = link[1], link[0]
             found[link] = certify(
                 seen[link],
-                seen.get(back, ()),
+                last_seen.get(back, ()),
                 wanted[link],
                 wanted[back],
                 depth=depth,

@@ -58,7 +58,7 @@ def judge(
     if sent == 0:
         return [failed("loss", "share", requested=wanted, samples=0, method=_EXACT, reason="no probe was sent")]
     quantities = [_loss(sent, lost, wanted, forward, depth)]
-    if dense and 0 < wanted < 1 and forward.duplicate is None:
+    if dense and forward.loss is not None and 0 < wanted < 1 and forward.duplicate is None:
         quantities.append(_burst(dense, forward, depth))
     if lost < sent:
         quantities.append(_order(counting, forward, depth))

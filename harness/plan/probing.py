@@ -5,7 +5,7 @@ Four kinds of stream, each for what it alone can tell:
 | kind | packets | tells |
 |---|---|---|
 | light | small, far apart, echoed | delay, RTT, jitter, order, duplicates, loss of links that should lose none |
-| dense | small, alone on the link | loss and its bursts: a burst model counts packets, so none may come between |
+| dense | small, alone on the link | loss and its bursts: a burst model counts packets, so none may come between; copies |
 | idle, saturating | full, far apart, then faster than the rate | rate; the buffer's depth by how long packets wait |
 | damage | long, without checksum | the share of damaged packets |
 
@@ -124,13 +124,13 @@ def plan_sessions(
     sessions = [_light_session(wanted, batch, depth, longer) for batch in batches(links, MOST_LINKS)]
     if depth == "quick":
         return sessions
-    lossy = [link for link in links if _loses(wanted[link])]
+    counted = [link for link in links if _shares(wanted[link])]
     damaging = [link for link in links if _damages(wanted[link])]
     return [
         *sessions,
         *(
             _session("loss", [_dense(wanted, link, len(batch), depth, longer) for link in batch], wanted)
-            for batch in batches(lossy, MOST_LINKS)
+            for batch in batches(counted, MOST_LINKS)
         ),
         *_saturating_sessions(wanted, links, mtu),
         *(
@@ -178,7 +178,7 @@ def jitters(impairment: Impairment) -> bool:
 def _light_session(wanted: Wanted, links: Sequence[LinkKey], depth: Depth, longer: int) -> Session:
     streams = [_light(wanted, link, len(links), depth, longer) for link in links]
     if depth == "quick":
-        dense = [link for link in links if _loses(wanted[link])]
+        dense = [link for link in links if _shares(wanted[link])]
         after = {stream.link: stream.last_us for stream in streams}
         for link in dense:
             echoes_end = max(after.get(link, 0), after.get(_reverse(link), 0)) + _round_trip_us(wanted, link)
@@ -221,10 +221,8 @@ def _dense(wanted: Wanted, link: LinkKey, side_by_side: int, depth: Depth, longe
     pace = min(DENSE_BUDGET_PPS / side_by_side, 1000.0)
     if impairment.rate_bps is not None:
         pace = min(pace, impairment.rate_bps * DENSE_LOAD / bits)
-    loss = impairment.loss
-    assert loss is not None
-    bursts_each = loss.mean / max(1.0, loss.mean_burst)
-    packets = min(MOST_DENSE_PACKETS[depth] * longer, WANTED_BURSTS * longer / bursts_each, pace * duration_us / 1e6)
+    rarest = min(_shares(impairment))
+    packets = min(MOST_DENSE_PACKETS[depth] * longer, WANTED_BURSTS * longer / rarest, pace * duration_us / 1e6)
     return Stream(
         kind="dense",
         source=link[0],
@@ -359,8 +357,16 @@ def _slowest_interval_us(impairment: Impairment) -> int:
     return math.ceil(2 * serialisation_us(impairment, PAYLOAD_BYTES + HEADERS_BYTES) / MAX_LOAD)
 
 
-def _loses(impairment: Impairment) -> bool:
-    return not impairment.blocked and 0 < impairment.mean_loss < 1
+def _shares(impairment: Impairment) -> list[float]:
+    """How often what is to happen to a share of all packets happens, for each packet; bursts count once."""
+    if impairment.blocked or impairment.mean_loss >= 1:
+        return []
+    loss, reorder = impairment.loss, impairment.reorder
+    found = [] if loss is None else [loss.mean / max(1.0, loss.mean_burst)]
+    found += [chance.share for chance in (impairment.duplicate, impairment.corrupt) if chance is not None]
+    if reorder is not None and reorder.share:
+        found.append(1 / (reorder.gap - 1 + 1 / reorder.share))
+    return [share for share in found if share > 0]
 
 
 def _damages(impairment: Impairment) -> bool:
