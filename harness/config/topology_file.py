@@ -8,7 +8,7 @@ from harness.config.compose import compose, profile_references
 from harness.config.explain import validate
 from harness.config.problems import DocumentError, Problem
 from harness.config.profile_document import ProfileDocument
-from harness.config.profile_file import ProfileNotFound, load_profile, profile_of, read_file
+from harness.config.profile_file import ProfileNotFound, load_profile, read_file
 from harness.config.references import check_references
 from harness.config.timeline_traces import with_traces_found
 from harness.config.topology_document import TopologyDocument
@@ -27,12 +27,6 @@ def load_topology(path: Path) -> Topology:
 def parse_topology(data: bytes, path: Path) -> Topology:
     """The topology that ``data`` says. ``path`` names it in messages, and profiles are looked for beside it."""
     return topology_of(read_tree(data, str(path)), path)
-
-
-def load_document(path: Path) -> Topology | ProfileDocument:
-    """Read and check a topology or a profile, whichever the file is. Raises DocumentError."""
-    tree = read_tree(read_file(path), str(path))
-    return profile_of(tree, path) if is_profile(tree) else topology_of(tree, path)
 
 
 def is_profile(tree: YamlTree) -> bool:
