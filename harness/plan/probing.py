@@ -5,7 +5,7 @@ Four kinds of stream, each for what it alone can tell:
 | kind | packets | tells |
 |---|---|---|
 | light | small, far apart, echoed | delay, RTT, jitter, order, duplicates, loss of links that should lose none |
-| dense | small, alone on the link | loss and its bursts: a burst model counts packets, so none may come between; copies |
+| dense | small, alone on the link | loss and its bursts: a burst model counts packets, so none may come between |
 | idle, saturating | full, far apart, then faster than the rate | rate; the buffer's depth by how long packets wait |
 | damage | long, without checksum | the share of damaged packets |
 
