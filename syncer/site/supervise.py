@@ -76,7 +76,7 @@ def run(home: Home, announce: Callable[[str], None]) -> None:
         ini = home.run / "circus.ini"
         ini.write_text(circus_ini(home))
         announce(f"site {config.site}: syncing {config.folder}; logs in {home.log}")
-        _keep_alive(home, [sys.executable, "-m", "circus.circusd", str(ini)])
+        _keep_alive(home, [sys.executable, "-m", "syncer.site.circusd_process", str(ini)])
     finally:
         os.close(lock)
 
