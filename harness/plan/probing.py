@@ -170,11 +170,6 @@ def batches(links: Sequence[LinkKey], size: int) -> list[Sequence[LinkKey]]:
     return [links[len(links) * part // count : len(links) * (part + 1) // count] for part in range(count)]
 
 
-def jitters(impairment: Impairment) -> bool:
-    """Whether delays vary on purpose."""
-    return impairment.jitter_us > 0
-
-
 def _light_session(wanted: Wanted, links: Sequence[LinkKey], depth: Depth, longer: int) -> Session:
     streams = [_light(wanted, link, len(links), depth, longer) for link in links]
     if depth == "quick":

@@ -157,10 +157,6 @@ class Kernel:
             found += self._dump(request, RTM_GETROUTE, rtmsg)
         return found
 
-    def qdiscs(self) -> list[Any]:
-        """Every qdisc of every interface, as ``tcmsg``, with options and counters."""
-        return list(self._dump(tcmsg(), RTM_GETQDISC, tcmsg))
-
     def close(self) -> None:
         """Drop the transport."""
         self.transport.close()
