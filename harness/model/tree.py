@@ -62,6 +62,11 @@ def tree_to_json(tree: Tree) -> list[list[Any]]:
     return [[path_text(path), *entry] for path, entry in sorted(tree.items())]
 
 
+def tree_from_json(rows: list[list[Any]]) -> dict[bytes, TreeEntry]:
+    """The tree that ``tree_to_json`` wrote."""
+    return {path_bytes(path): entry_from_json(rest) for path, *rest in rows}
+
+
 def entry_to_json(entry: TreeEntry | None) -> list[Any] | None:
     """``[kind, digest, mode, size]``, None where nothing stands."""
     return None if entry is None else list(entry)
