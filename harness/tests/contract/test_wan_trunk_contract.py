@@ -13,16 +13,16 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from harness.model.impairment import Impairment
 from harness.model.measurement import LinkCounters
-from harness.model.resource import Resource
 from harness.model.topology import Link, Site, Topology
 from harness.plan.addressing import LabPlan, plan_lab
+from harness.tests.wan_bench import Notes
 from harness.wan import machine as machine_module
 from harness.wan import vm_core
 from harness.wan.kernel import Kernel
@@ -42,17 +42,6 @@ SO_TIMESTAMPNS = 35
 PATIENCE_S = 10.0
 # On the same trunk, on different ones, and between the first and the last.
 PAIRS = (("s0", "s2"), ("s3", "s8"), ("s19", "s0"))
-
-
-@dataclass
-class Notes:
-    resources: list[Resource] = field(default_factory=list)
-
-    def record(self, resource: Resource) -> None:
-        self.resources.append(resource)
-
-    def forget(self, resource: Resource) -> None:
-        self.resources.remove(resource)
 
 
 @dataclass
