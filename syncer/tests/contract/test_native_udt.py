@@ -275,8 +275,12 @@ def udp_bytes_received(pool: ThreadPoolExecutor, rate_bps: float, payload: int) 
 
 @pytest.mark.parametrize("mbit", [8, 40])
 def test_a_fixed_rate_is_right_on_the_wire(pool: ThreadPoolExecutor, mbit: int) -> None:
-    wire_bytes, seconds = udp_bytes_received(pool, mbit * 1e6, mbit * 100_000)
-    assert wire_bytes * 8 / seconds == pytest.approx(mbit * 1e6, rel=0.15)
+    rates: list[float] = []
+    # A machine that is busy with something else makes a transfer slower; nothing makes one faster than it may be.
+    while len(rates) < 3 and not any(rate >= mbit * 0.85e6 for rate in rates):
+        wire_bytes, seconds = udp_bytes_received(pool, mbit * 1e6, mbit * 100_000)
+        rates.append(wire_bytes * 8 / seconds)
+    assert max(rates) == pytest.approx(mbit * 1e6, rel=0.15), rates
 
 
 def test_the_rate_can_change_on_the_way(pool: ThreadPoolExecutor) -> None:
