@@ -38,6 +38,10 @@ def fitting(sites: int) -> tuple[Wiring, int]:
     return ("tap" if room <= MAX_TAPS else "trunk"), room
 
 
+class _Killed(CoreError):
+    """Somebody else ended the machine while it started."""
+
+
 def ready_machine(image: ImagePaths, sites: int, recorder: Recorder | None, tell: Progress) -> Ready:
     """A machine with room for that many sites, and a connection to it. Raises CoreError.
 
@@ -52,6 +56,9 @@ def ready_machine(image: ImagePaths, sites: int, recorder: Recorder | None, tell
     if state.exists:
         try:
             return _started(image, state, recorder, restored=True)
+        except _Killed:
+            # That says nothing of the state.
+            raise
         except CoreError as error:
             tell(f"machines of this kind are booted from now on, since one was not restored: {error}")
             state.reject()
@@ -102,7 +109,10 @@ def _started(image: ImagePaths, state: SavedState, recorder: Recorder | None, *,
     except (ShapingError, OSError) as error:
         discard(machine, recorder)
         raise CoreError(f"the WAN core's machine came up, but cannot be prepared: {error}") from error
-    except BaseException:
+    except BaseException as error:
+        killed = machine.was_killed()
         discard(machine, recorder)
+        if killed and isinstance(error, CoreError):
+            raise _Killed("the WAN core's machine was killed while it started") from error
         raise
     return machine, transport

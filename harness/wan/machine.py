@@ -87,6 +87,14 @@ class Machine:
         """Whether the process still runs."""
         return start_ticks(self.pid) == self.start_ticks
 
+    def was_killed(self) -> bool:
+        """Whether somebody ended it with SIGKILL, as the undo of an abandoned lab does. Only its parent can tell."""
+        try:
+            ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return False
+        return ended is not None and ended.si_code == os.CLD_KILLED and ended.si_status == signal.SIGKILL
+
     def connect(self, timeout_s: float) -> GuestTransport:
         """A control port of the guest. Raises CoreError, ShapingError or TimeoutError."""
         return GuestTransport(self.directory, time.monotonic() + timeout_s)

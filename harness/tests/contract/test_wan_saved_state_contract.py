@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from harness.errors import CoreError
+from harness.model.resource import Resource
 from harness.wan import machine as machine_module
 from harness.wan import saved_state
 from harness.wan.boot import FEWEST_PORTS, boot_machine, ready_machine
@@ -48,6 +51,20 @@ def cores(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     left = list(directory.glob("*"))
     shutil.rmtree(directory, ignore_errors=True)
     assert not left, "a machine outlived its test"
+
+
+class KilledWhenRecorded:
+    """A recorder that ends each machine as soon as it hears of its process, as an abandoned lab's undo does."""
+
+    def __init__(self) -> None:
+        self.killed = 0
+
+    def record(self, resource: Resource) -> None:
+        if resource.kind == "process":
+            os.kill(int(resource.name), signal.SIGKILL)
+            self.killed += 1
+
+    def forget(self, resource: Resource) -> None: ...
 
 
 def lacks_state(image: ImagePaths) -> bool:
@@ -103,6 +120,19 @@ def test_a_state_that_does_not_come_up_is_given_up(image: ImagePaths, tmp_path: 
     assert "not restored" in told[0]
     assert not state.wanted
     assert not state.path.exists()
+
+
+def test_a_machine_that_somebody_killed_says_nothing_of_its_state(image: ImagePaths) -> None:
+    state = SavedState(image, "tap", FEWEST_PORTS, "tcg")
+    if not state.exists:
+        machine, transport = ready_machine(image, FEWEST_PORTS, None, print)
+        transport.close()
+        machine.end()
+    notes = KilledWhenRecorded()
+    with pytest.raises(CoreError, match="was killed"):
+        ready_machine(image, FEWEST_PORTS, notes, print)
+    assert notes.killed == 1
+    assert SavedState(image, "tap", FEWEST_PORTS, "tcg").exists
 
 
 def test_states_are_not_wanted_when_the_environment_says_so(image: ImagePaths, monkeypatch: pytest.MonkeyPatch) -> None:
