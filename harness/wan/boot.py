@@ -106,13 +106,13 @@ def _started(image: ImagePaths, state: SavedState, recorder: Recorder | None, *,
         except BaseException:
             transport.close()
             raise
-    except (ShapingError, OSError) as error:
-        discard(machine, recorder)
-        raise CoreError(f"the WAN core's machine came up, but cannot be prepared: {error}") from error
     except BaseException as error:
-        killed = machine.was_killed()
+        foreseen = isinstance(error, CoreError | ShapingError | OSError)
+        killed = foreseen and machine.was_killed()
         discard(machine, recorder)
-        if killed and isinstance(error, CoreError):
+        if killed:
             raise _Killed("the WAN core's machine was killed while it started") from error
+        if foreseen and not isinstance(error, CoreError):
+            raise CoreError(f"the WAN core's machine came up, but cannot be prepared: {error}") from error
         raise
     return machine, transport

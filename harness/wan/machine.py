@@ -37,6 +37,7 @@ MAX_TAPS = 16
 BOOT_CPU_S = 30.0
 """A boot takes about three seconds of processor; on a busy host it may wait long for them."""
 _BOOT_DEADLINE_S = 240.0
+_LAST_MOMENT_S = 0.2
 _KVM_PROOF_DEADLINE_S = 15.0
 _NICE = -15
 _OOM_SCORE = -500
@@ -90,8 +91,14 @@ class Machine:
     def was_killed(self) -> bool:
         """Whether somebody ended it with SIGKILL, as the undo of an abandoned lab does. Only its parent can tell."""
         try:
+            descriptor = os.pidfd_open(self.pid)
+            try:
+                # Its sockets close a moment before it is gone.
+                _wait_for_exit(descriptor, time.monotonic() + _LAST_MOMENT_S)
+            finally:
+                os.close(descriptor)
             ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
+        except (ChildProcessError, ProcessLookupError):
             return False
         return ended is not None and ended.si_code == os.CLD_KILLED and ended.si_status == signal.SIGKILL
 
