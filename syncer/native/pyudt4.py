@@ -35,8 +35,8 @@ from typing import Protocol
 
 from typing_extensions import Buffer
 
-from syncer.native import _udt
-from syncer.native._udt import (
+from syncer.native import _libudt
+from syncer.native._libudt import (
     TRACEINFO,
     UDP_RCVBUF,
     UDP_SNDBUF,
@@ -105,9 +105,9 @@ class UdtSocket:
         family: int = socket.AF_INET,
         type: int = socket.SOCK_STREAM,
         protocol: int = 0,
-        _sock: _udt.Socket | None = None,
+        _sock: _libudt.Socket | None = None,
     ) -> None:
-        self._sock = _sock if _sock is not None else _udt.Socket(family, type)
+        self._sock = _sock if _sock is not None else _libudt.Socket(family, type)
         self.proto = protocol
 
     @property
@@ -119,7 +119,7 @@ class UdtSocket:
         return self._sock.type
 
     @property
-    def UDTSOCKET(self) -> _udt.Socket:
+    def UDTSOCKET(self) -> _libudt.Socket:
         return self._sock
 
     def fileno(self) -> int:
@@ -232,7 +232,7 @@ class Epoll:
     """Waits for UDT sockets and system sockets together."""
 
     def __init__(self) -> None:
-        self._epoll = _udt.Epoll()
+        self._epoll = _libudt.Epoll()
         self._udt_sockets: dict[int, UdtSocket] = {}
         self._system_sockets: dict[int, SystemSocket] = {}
 

@@ -7,7 +7,7 @@ import socket
 
 from syncer.errors import TransportError
 from syncer.movers.transport import TransportStatus
-from syncer.native import _udt
+from syncer.native import _libudt
 
 BUFFER_BYTES = 32 * 1024 * 1024
 """Four times the bandwidth-delay product of 200 Mbit/s over 300 ms; libudt takes it only as it is used."""
@@ -25,7 +25,7 @@ _SO_RCVBUFFORCE = 33
 
 
 class UdtConnection:
-    def __init__(self, sock: _udt.Socket, mss: int) -> None:
+    def __init__(self, sock: _libudt.Socket, mss: int) -> None:
         self._socket = sock
         self._rate = sock.rate_control()
         self._packet_bits = (mss + 14) * 8
@@ -35,19 +35,19 @@ class UdtConnection:
         room = max(SMALLEST_QUEUE_PACKETS, int(rate * QUEUE_SECONDS))
         try:
             return self._socket.wait_unsent_below(room, int(timeout_s * 1000))
-        except _udt.UDTException as error:
+        except _libudt.UDTException as error:
             raise TransportError(str(error.args[1])) from None
 
     def send(self, data: memoryview) -> None:
         try:
             self._socket.send_all(data)
-        except _udt.UDTException as error:
+        except _libudt.UDTException as error:
             raise TransportError(str(error.args[1])) from None
 
     def receive_into(self, buffer: memoryview) -> int:
         try:
             return self._socket.recv_full(buffer, len(buffer))
-        except _udt.UDTException as error:
+        except _libudt.UDTException as error:
             raise TransportError(str(error.args[1])) from None
 
     def heard(self) -> int:
@@ -56,8 +56,8 @@ class UdtConnection:
 
     def unacknowledged(self) -> bool:
         try:
-            return int(self._socket.getsockopt(_udt.UDT_SNDDATA)) > 0
-        except _udt.UDTException as error:
+            return int(self._socket.getsockopt(_libudt.UDT_SNDDATA)) > 0
+        except _libudt.UDTException as error:
             raise TransportError(str(error.args[1])) from None
 
     def set_rate(self, bits_per_second: int) -> None:
@@ -67,7 +67,7 @@ class UdtConnection:
         status = self._rate.status()
         try:
             trace = self._socket.perfmon(False)
-        except _udt.UDTException as error:
+        except _libudt.UDTException as error:
             raise TransportError(str(error.args[1])) from None
         return TransportStatus(
             rtt_us=status.rtt_us,
@@ -79,12 +79,12 @@ class UdtConnection:
         )
 
     def close(self) -> None:
-        with contextlib.suppress(_udt.UDTException):
+        with contextlib.suppress(_libudt.UDTException):
             self._socket.close()
 
 
 class UdtListener:
-    def __init__(self, sock: _udt.Socket, mss: int) -> None:
+    def __init__(self, sock: _libudt.Socket, mss: int) -> None:
         self._socket = sock
         self._mss = mss
         self.port: int = sock.getsockname()[1]
@@ -93,16 +93,16 @@ class UdtListener:
         while True:
             try:
                 accepted, _peer = self._socket.accept()
-            except _udt.UDTException as error:
+            except _libudt.UDTException as error:
                 raise TransportError(str(error.args[1])) from None
             try:
                 return UdtConnection(accepted, self._mss)
-            except _udt.UDTException:
+            except _libudt.UDTException:
                 # It broke before it was looked at: no fault of the listener.
                 accepted.close()
 
     def close(self) -> None:
-        with contextlib.suppress(_udt.UDTException):
+        with contextlib.suppress(_libudt.UDTException):
             self._socket.close()
 
 
@@ -120,7 +120,7 @@ class UdtTransport:
         try:
             _bind(sock, address, port)
             sock.listen(64)
-        except (_udt.UDTException, OSError, ValueError) as error:
+        except (_libudt.UDTException, OSError, ValueError) as error:
             sock.close()
             raise TransportError(f"cannot listen on {address} port {port}: {error}") from None
         listener = UdtListener(sock, self._mss)
@@ -134,26 +134,26 @@ class UdtTransport:
                 sock.bind(*self._listening)
             sock.connect(address, port)
             return UdtConnection(sock, self._mss)
-        except (_udt.UDTException, ValueError) as error:
+        except (_libudt.UDTException, ValueError) as error:
             sock.close()
             raise TransportError(f"cannot connect to {address} port {port}: {error}") from None
 
-    def _socket(self, address: str) -> _udt.Socket:
-        sock = _udt.Socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
-        sock.setsockopt(_udt.UDT_MSS, self._mss)
+    def _socket(self, address: str) -> _libudt.Socket:
+        sock = _libudt.Socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+        sock.setsockopt(_libudt.UDT_MSS, self._mss)
         # FC first: libudt clips RCVBUF to it.
-        sock.setsockopt(_udt.UDT_FC, 2 * BUFFER_BYTES // (self._mss - 44))
-        sock.setsockopt(_udt.UDT_RCVBUF, BUFFER_BYTES)
-        sock.setsockopt(_udt.UDT_SNDBUF, BUFFER_BYTES)
-        sock.setsockopt(_udt.UDP_RCVBUF, UDP_BUFFER_BYTES)
-        sock.setsockopt(_udt.UDP_SNDBUF, UDP_BUFFER_BYTES)
-        sock.setsockopt(_udt.UDT_LINGER, 0)
-        sock.setsockopt(_udt.UDT_RCVTIMEO, WAKE_MS)
+        sock.setsockopt(_libudt.UDT_FC, 2 * BUFFER_BYTES // (self._mss - 44))
+        sock.setsockopt(_libudt.UDT_RCVBUF, BUFFER_BYTES)
+        sock.setsockopt(_libudt.UDT_SNDBUF, BUFFER_BYTES)
+        sock.setsockopt(_libudt.UDP_RCVBUF, UDP_BUFFER_BYTES)
+        sock.setsockopt(_libudt.UDP_SNDBUF, UDP_BUFFER_BYTES)
+        sock.setsockopt(_libudt.UDT_LINGER, 0)
+        sock.setsockopt(_libudt.UDT_RCVTIMEO, WAKE_MS)
         sock.use_rate_control()
         return sock
 
 
-def _bind(sock: _udt.Socket, address: str, port: int) -> None:
+def _bind(sock: _libudt.Socket, address: str, port: int) -> None:
     """Bind through a descriptor of our own: only so can the kernel's receive buffer be larger than rmem_max."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as system:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from syncer.native._udt import AdaptiveRate, LossTracker
+from syncer.native._libudt import AdaptiveRate, LossTracker
 
 TICK_US = 10_000
 

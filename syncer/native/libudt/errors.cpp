@@ -18,7 +18,7 @@ UdtFailure UdtFailure::take() {
 
 void define_exception(py::module_& module) {
   exception_type = PyErr_NewExceptionWithDoc(
-      "syncer.native._udt.UDTException",
+      "syncer.native._libudt.UDTException",
       "A libudt call failed. args is (code, message); code is also an attribute.", PyExc_Exception, nullptr);
   module.add_object("UDTException", py::reinterpret_borrow<py::object>(exception_type));
 }

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from syncer.native import _udt, pyudt4
+from syncer.native import _libudt, pyudt4
 
 LOOPBACK = "127.0.0.1"
 
@@ -25,8 +25,8 @@ def pool() -> Iterator[ThreadPoolExecutor]:
         yield executor
 
 
-def listening(type_: int = socket.SOCK_STREAM, *, rate_bps: float | None = None) -> tuple[_udt.Socket, int]:
-    listener = _udt.Socket(socket.AF_INET, type_)
+def listening(type_: int = socket.SOCK_STREAM, *, rate_bps: float | None = None) -> tuple[_libudt.Socket, int]:
+    listener = _libudt.Socket(socket.AF_INET, type_)
     if rate_bps is not None:
         listener.use_rate_control(rate_bps)
     listener.bind(LOOPBACK, 0)
@@ -36,10 +36,10 @@ def listening(type_: int = socket.SOCK_STREAM, *, rate_bps: float | None = None)
 
 def pair(
     pool: ThreadPoolExecutor, type_: int = socket.SOCK_STREAM, *, rate_bps: float | None = None
-) -> tuple[_udt.Socket, _udt.Socket]:
+) -> tuple[_libudt.Socket, _libudt.Socket]:
     listener, port = listening(type_, rate_bps=rate_bps)
     accepting = pool.submit(listener.accept)
-    client = _udt.Socket(socket.AF_INET, type_)
+    client = _libudt.Socket(socket.AF_INET, type_)
     if rate_bps is not None:
         client.use_rate_control(rate_bps)
     client.connect(LOOPBACK, port)
@@ -84,7 +84,7 @@ def test_close_wakes_a_reader_in_another_thread(pool: ThreadPoolExecutor) -> Non
     client, server = pair(pool)
     reading = pool.submit(server.recv, 10)
     server.close()
-    with pytest.raises(_udt.UDTException):
+    with pytest.raises(_libudt.UDTException):
         reading.result(10)
     server.close()
     client.close()
@@ -94,16 +94,16 @@ def test_close_wakes_an_acceptor(pool: ThreadPoolExecutor) -> None:
     listener, _port = listening()
     accepting = pool.submit(listener.accept)
     listener.close()
-    with pytest.raises(_udt.UDTException):
+    with pytest.raises(_libudt.UDTException):
         accepting.result(10)
 
 
 def test_the_other_ends_close_is_an_error_with_a_code(pool: ThreadPoolExecutor) -> None:
     client, server = pair(pool)
     client.close()
-    with pytest.raises(_udt.UDTException) as caught:
+    with pytest.raises(_libudt.UDTException) as caught:
         server.recv(10)
-    assert caught.value.code == caught.value.args[0] == _udt.ECONNLOST
+    assert caught.value.code == caught.value.args[0] == _libudt.ECONNLOST
     server.close()
 
 
@@ -111,36 +111,36 @@ def test_nobody_there() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as deaf:
         deaf.bind((LOOPBACK, 0))
         client = pyudt4.UdtSocket()
-        assert client.connect_ex((LOOPBACK, deaf.getsockname()[1])) == _udt.ENOSERVER
+        assert client.connect_ex((LOOPBACK, deaf.getsockname()[1])) == _libudt.ENOSERVER
         client.close()
 
 
 def test_misuse_is_reported() -> None:
-    sock = _udt.Socket()
-    with pytest.raises(_udt.UDTException) as caught:
+    sock = _libudt.Socket()
+    with pytest.raises(_libudt.UDTException) as caught:
         sock.send_all(b"x")
-    assert caught.value.code == _udt.ENOCONN
+    assert caught.value.code == _libudt.ENOCONN
     with pytest.raises(ValueError, match="not a numeric address"):
         sock.connect("no.such.host", 1)
     with pytest.raises(ValueError, match=r"not in 0\.\.65535"):
         sock.bind(LOOPBACK, 70_000)
-    with pytest.raises((_udt.UDTException, ValueError)):
+    with pytest.raises((_libudt.UDTException, ValueError)):
         sock.rate_control()
     sock.close()
-    with pytest.raises(_udt.UDTException) as caught:
+    with pytest.raises(_libudt.UDTException) as caught:
         sock.getsockname()
-    assert caught.value.code == _udt.EINVSOCK
+    assert caught.value.code == _libudt.EINVSOCK
 
 
 def test_options_read_back() -> None:
-    sock = _udt.Socket()
+    sock = _libudt.Socket()
     for option, value in (
-        (_udt.UDT_MSS, 1400),
-        (_udt.UDT_FC, 50_000),
-        (_udt.UDT_LINGER, 3),
-        (_udt.UDT_RCVSYN, False),
-        (_udt.UDT_RCVTIMEO, 250),
-        (_udt.UDT_MAXBW, 12_500_000),
+        (_libudt.UDT_MSS, 1400),
+        (_libudt.UDT_FC, 50_000),
+        (_libudt.UDT_LINGER, 3),
+        (_libudt.UDT_RCVSYN, False),
+        (_libudt.UDT_RCVTIMEO, 250),
+        (_libudt.UDT_MAXBW, 12_500_000),
     ):
         sock.setsockopt(option, value)
         assert sock.getsockopt(option) == value
@@ -149,7 +149,7 @@ def test_options_read_back() -> None:
 
 def test_a_receive_timeout_returns_what_came(pool: ThreadPoolExecutor) -> None:
     client, server = pair(pool)
-    server.setsockopt(_udt.UDT_RCVTIMEO, 100)
+    server.setsockopt(_libudt.UDT_RCVTIMEO, 100)
     buffer = bytearray(10)
     assert server.recv_full(buffer, 10) == 0
     client.send_all(b"abc")
@@ -183,11 +183,11 @@ def test_epoll_sees_udt_and_system_sockets(pool: ThreadPoolExecutor) -> None:
 
 
 def test_rendezvous(pool: ThreadPoolExecutor) -> None:
-    sockets = [_udt.Socket(), _udt.Socket()]
+    sockets = [_libudt.Socket(), _libudt.Socket()]
     for sock in sockets:
-        sock.setsockopt(_udt.UDT_RENDEZVOUS, True)
+        sock.setsockopt(_libudt.UDT_RENDEZVOUS, True)
         # Two ends on one machine must not share one UDP port.
-        sock.setsockopt(_udt.UDT_REUSEADDR, False)
+        sock.setsockopt(_libudt.UDT_REUSEADDR, False)
         sock.bind(LOOPBACK, 0)
     ports = [sock.getsockname()[1] for sock in sockets]
     connecting = [pool.submit(sockets[end].connect, LOOPBACK, ports[1 - end]) for end in (0, 1)]
@@ -208,12 +208,12 @@ def test_many_connections_share_a_listener(pool: ThreadPoolExecutor) -> None:
         server, _peer = listener.accept()
         server.send_all(server.recv(100))
         # The client closes first: what is sent must not be dropped.
-        with pytest.raises(_udt.UDTException):
+        with pytest.raises(_libudt.UDTException):
             server.recv(1)
         server.close()
 
     def ask(number: int) -> bytes:
-        client = _udt.Socket()
+        client = _libudt.Socket()
         client.connect(LOOPBACK, port)
         client.send_all(b"%d" % number)
         answer = client.recv(100)

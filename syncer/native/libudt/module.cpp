@@ -1,4 +1,4 @@
-// The Python module syncer.native._udt: sockets, epoll, rate control and the constants of libudt 4.11.
+// The Python module syncer.native._libudt: sockets, epoll, rate control and the constants of libudt 4.11.
 
 #include <pybind11/pybind11.h>
 #include <sys/socket.h>
@@ -228,7 +228,7 @@ void define_socket(py::module_& module) {
 
 }  // namespace
 
-PYBIND11_MODULE(_udt, module) {
+PYBIND11_MODULE(_libudt, module) {
   module.doc() = "libudt 4.11 with a rate control of our own. libudt starts with the first socket; do not fork after.";
   define_exception(module);
   define_constants(module);
