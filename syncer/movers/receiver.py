@@ -52,6 +52,7 @@ class Receiver:
         self._header = memoryview(bytearray(RECORD_HEADER_SIZE))
         self._body = memoryview(bytearray(MAX_CONTENT + TAG_SIZE))
         self._content = memoryview(bytearray(MAX_CONTENT))
+        self.on_probe: Callable[[memoryview], None] = lambda content: None
         self.bytes_received = 0
         self.content_received = 0
 
@@ -103,6 +104,8 @@ class Receiver:
                 for frame in frames(self._content[:size]):
                     self.content_received += len(frame.data)
                     self._on_frame(frame)
+            elif kind is Kind.PROBE:
+                self.on_probe(self._content[:size])
             elif kind is Kind.HELLO:
                 raise WireError("a second hello")
 

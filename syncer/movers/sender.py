@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from syncer.errors import SourceChanged, TransportError
 from syncer.movers.transport import Connection
@@ -35,6 +36,26 @@ LARGE_AT_ONCE = 4
 ROOM_WAIT_S = 0.25
 
 Report = Callable[[protocol.FromMover], None]
+
+
+class Probe(Protocol):
+    """What a speed test wants to have sent."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is something to send; may be asked at any time."""
+        ...
+
+    def next_record(self, content: memoryview, *, is_idle: bool) -> int:
+        """Write the next PROBE record's content and return its size; 0: none now. Bulk only when ``is_idle``."""
+        ...
+
+
+class _NoProbe:
+    waits = False
+
+    def next_record(self, content: memoryview, *, is_idle: bool) -> int:
+        return 0
 
 
 @dataclass
@@ -63,6 +84,7 @@ class Sender:
         self._record = memoryview(bytearray(MAX_RECORD))
         self._content = memoryview(bytearray(MAX_CONTENT))
         self._last_sent = time.monotonic()
+        self.probe: Probe = _NoProbe()
         self.bytes_sent = 0
 
     def submit(self, request: protocol.SendFile) -> None:
@@ -86,12 +108,18 @@ class Sender:
             self._stopped = True
             self._wake.notify()
 
+    def wake(self) -> None:
+        """``probe`` has something to send."""
+        with self._wake:
+            self._wake.notify()
+
     def run(self) -> None:
         """Until stopped. Raises TransportError when the connection breaks."""
         try:
             while self._wait_for_work():
                 self._send_small()
                 self._send_large()
+                self._send_probe()
         finally:
             for reading in self._reading:
                 os.close(reading.fd)
@@ -104,12 +132,12 @@ class Sender:
             with self._wake:
                 if self._stopped:
                     return False
-                if self._small or self._large or self._reading:
+                if self._small or self._large or self._reading or self.probe.waits:
                     return True
                 self._wake.wait(max(0.0, self._last_sent + patience - time.monotonic()))
                 if self._stopped:
                     return False
-                if self._small or self._large:
+                if self._small or self._large or self.probe.waits:
                     return True
             if time.monotonic() >= self._last_sent + patience:
                 self._send_record(Kind.HEARTBEAT, 0)
@@ -125,6 +153,18 @@ class Sender:
         self._connection.send(self._record[:record_size])
         self._last_sent = time.monotonic()
         self.bytes_sent += record_size
+
+    def _send_probe(self) -> None:
+        """Bulk of a speed test only while no file waits: the test measures what is left of the link, files go on."""
+        if not self.probe.waits:
+            return
+        with self._wake:
+            is_idle = not (self._small or self._large or self._reading)
+        if is_idle:
+            self._wait_for_room()
+        size = self.probe.next_record(self._content, is_idle=is_idle)
+        if size:
+            self._send_record(Kind.PROBE, size)
 
     # small files
 

@@ -19,7 +19,8 @@ The content of a DATA record is a sequence of frames, so that many small files s
     type 1 | job 8 | offset 8 | size 4 | ``size`` bytes
 
 BLOCK_DATA carries a file's bytes from ``offset``; SOURCE_FAILED says that the sender gives the job up, with the code
-and the detail in UTF-8 and a zero byte between them. A HEARTBEAT record is empty.
+and the detail in UTF-8 and a zero byte between them. A HEARTBEAT record is empty. A PROBE
+record belongs to a speed test: see ``syncer.wire.probe``.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ class Kind(IntEnum):
     HELLO = 1
     DATA = 2
     HEARTBEAT = 3
+    PROBE = 4
 
 
 class FrameType(IntEnum):
