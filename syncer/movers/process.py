@@ -174,6 +174,10 @@ class MoverProcess:
                 return
             if isinstance(message, protocol.CloseSession):
                 session.close("closed by the coordinator")
+            elif isinstance(message, protocol.SetRate):
+                session.set_rate(message.rate_bps)
+            elif isinstance(message, protocol.SpeedTest | protocol.StopSpeedTest):
+                session.test_speed(message)
             elif isinstance(message, protocol.CancelSend | protocol.CancelReceive):
                 session.cancel(message)
             else:

@@ -7,6 +7,7 @@ A connection that breaks ends the session; a session ends with exactly one Sessi
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import threading
 import time
@@ -16,8 +17,10 @@ import structlog
 
 from syncer.errors import TransportError, WireError
 from syncer.movers.disk import DiskPool
+from syncer.movers.meter import MeteredConnection
 from syncer.movers.receiver import Receiver
 from syncer.movers.sender import Sender
+from syncer.movers.speed_probe import SpeedProbe
 from syncer.movers.transport import Connection, Transport
 from syncer.wire import mover_protocol as protocol
 from syncer.wire.record import (
@@ -53,11 +56,13 @@ class Session:
         self._on_end = on_end
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
-        self._connection: Connection | None = None
+        self._connection: MeteredConnection | None = None
+        self._rate_bps = request.rate_bps
         self._peer_salt = b""
         self._salts = (b"", b"")  # the connector's, the acceptor's
         self._sender: Sender | None = None
         self._receiver: Receiver | None = None
+        self._probe: SpeedProbe | None = None
         self._early: list[protocol.SendFile | protocol.ExpectFile] = []
         self._up = False
         self._closing: str | None = None
@@ -77,7 +82,7 @@ class Session:
         with self._changed:
             if self._closing is not None or self._connection is not None or self.request.role != "accept":
                 return False
-            self._connection = connection
+            self._connection = MeteredConnection(connection)
             self._peer_salt = peer_salt
             self._changed.notify_all()
             return True
@@ -111,6 +116,25 @@ class Session:
             half = self._sender if sends else self._receiver
         if half is not None:
             half.cancel(message.job)
+
+    def set_rate(self, rate_bps: int) -> None:
+        with self._lock:
+            self._rate_bps = rate_bps
+            connection = self._connection
+        if connection is not None:
+            with contextlib.suppress(TransportError):  # it breaks, which its threads report
+                connection.set_rate(rate_bps)
+
+    def test_speed(self, message: protocol.SpeedTest | protocol.StopSpeedTest) -> None:
+        """Ignored while the session is not up."""
+        with self._lock:
+            probe = self._probe if self._up else None
+        if probe is None:
+            return
+        if isinstance(message, protocol.SpeedTest):
+            probe.start(message)
+        else:
+            probe.stop(message.test)
 
     def close(self, reason: str) -> None:
         """Ends the session soon; SessionDown follows."""
@@ -151,21 +175,27 @@ class Session:
             packets_lost=status.packets_lost,
             packets_retransmitted=status.packets_retransmitted,
             content_received=receiver.content_received,
+            min_rtt_us=status.min_rtt_us,
+            congestion_control=status.congestion_control,
+            rate_cap_bps=status.rate_cap_bps,
+            held_up_us=int(connection.held_up_s * 1e6),
         )
 
     # the session's own threads
 
-    def _start(self, obtain: Callable[[], Connection]) -> None:
+    def _start(self, obtain: Callable[[], MeteredConnection]) -> None:
         name = f"session-{self.request.session & 0xFFFF:04x}"
         self._thread = threading.Thread(target=self._run, args=(obtain,), name=name, daemon=True)
         self._thread.start()
 
-    def _run(self, obtain: Callable[[], Connection]) -> None:
+    def _run(self, obtain: Callable[[], MeteredConnection]) -> None:
         reason = "closed"
         verified: dict[int, list[int]] = {}
         try:
             connection = obtain()
-            connection.set_rate(self.request.rate_bps)
+            with self._lock:
+                rate_bps = self._rate_bps
+            connection.set_rate(rate_bps)
             receiver, sender = self._authenticate(connection)
             sending = threading.Thread(
                 target=self._run_sender, args=(sender,), name=f"{threading.current_thread().name}-send", daemon=True
@@ -205,12 +235,12 @@ class Session:
             log.exception("sender failed", session=self.request.session)
             self.close(f"internal error: {error}")
 
-    def _connect(self, transport: Transport) -> Connection:
+    def _connect(self, transport: Transport) -> MeteredConnection:
         deadline = time.monotonic() + CONNECT_DEADLINE_S
         while True:
             try:
                 connection = transport.connect(self.request.address, self.request.port)
-                return self._introduce(connection)
+                return self._introduce(MeteredConnection(connection))
             except TransportError:
                 # Refused, or the other end's coordinator has not opened the session yet.
                 with self._changed:
@@ -220,7 +250,7 @@ class Session:
                     if self._closing is not None:
                         raise
 
-    def _introduce(self, connection: Connection) -> Connection:
+    def _introduce(self, connection: MeteredConnection) -> MeteredConnection:
         with self._lock:
             if self._closing is not None:
                 connection.close()
@@ -237,7 +267,7 @@ class Session:
         self._salts = (own_salt, peer_salt)
         return connection
 
-    def _await_adoption(self) -> Connection:
+    def _await_adoption(self) -> MeteredConnection:
         deadline = time.monotonic() + CONNECT_DEADLINE_S
         with self._changed:
             while self._connection is None:
@@ -265,7 +295,10 @@ class Session:
                 _say_hello(connection, sealer)
             else:
                 _hear_hello(receiver)
-        return receiver, Sender(request.session, connection, sealer, self._report)
+        sender = Sender(request.session, connection, sealer, self._report)
+        self._probe = SpeedProbe(request.session, self._report, sender.wake, lambda: receiver.bytes_received)
+        receiver.on_probe, sender.probe = self._probe.on_record, self._probe
+        return receiver, sender
 
     def _go_up(self, sender: Sender, receiver: Receiver) -> None:
         with self._lock:

@@ -17,6 +17,10 @@ class TransportStatus(NamedTuple):
     packets_sent: int = 0
     packets_lost: int = 0
     packets_retransmitted: int = 0
+    min_rtt_us: int = 0
+    congestion_control: str = ""
+    rate_cap_bps: int = 0
+    """As it was set; 0: none."""
 
 
 class Connection(Protocol):
@@ -43,7 +47,7 @@ class Connection(Protocol):
         ...
 
     def set_rate(self, bits_per_second: int) -> None:
-        """Send at this rate; 0 lets the transport find its own."""
+        """Put no more than this on the wire, headers included; 0 lets the transport find its own rate."""
         ...
 
     def status(self) -> TransportStatus: ...

@@ -113,6 +113,21 @@ class SessionStats(Message, frozen=True):
     packets_lost: int
     packets_retransmitted: int
     content_received: int = 0
+    min_rtt_us: int = 0
+    congestion_control: str = ""
+    rate_cap_bps: int = 0
+    held_up_us: int = 0
+    """How long the sender was held up by the transport in all: only while it is does the rate tell of the link."""
+
+
+class SpeedResult(Message, frozen=True):
+    """Of a SpeedTest: what arrived at the receiving end, and in what time."""
+
+    session: int
+    test: int
+    direction: str
+    bytes: int
+    microseconds: int
 
 
 # from the coordinator to the mover
@@ -138,6 +153,32 @@ class OpenSession(Message, frozen=True):
     send_key: bytes
     receive_key: bytes
     rate_bps: int = 0
+
+
+class SetRate(Message, frozen=True):
+    """From now on; 0: adaptive."""
+
+    session: int
+    rate_bps: int
+
+
+class SpeedTest(Message, frozen=True):
+    """Fill the session in the direction ``there`` (to the other site) or ``back`` for so long; SpeedResult follows.
+
+    Files go on meanwhile and come first. A session that goes down ends its tests without a result.
+    """
+
+    session: int
+    test: int
+    direction: str
+    seconds: float
+
+
+class StopSpeedTest(Message, frozen=True):
+    """End it now; a result may follow."""
+
+    session: int
+    test: int
 
 
 class CloseSession(Message, frozen=True):
@@ -203,8 +244,22 @@ FromMover = (
     | Sent
     | SendFailed
     | SessionStats
+    | SpeedResult
 )
-ToMover = Welcome | Listen | OpenSession | CloseSession | SendFile | ExpectFile | CancelSend | CancelReceive | Stop
+ToMover = (
+    Welcome
+    | Listen
+    | OpenSession
+    | SetRate
+    | SpeedTest
+    | StopSpeedTest
+    | CloseSession
+    | SendFile
+    | ExpectFile
+    | CancelSend
+    | CancelReceive
+    | Stop
+)
 
 _encoder = msgspec.msgpack.Encoder()
 _from_mover = msgspec.msgpack.Decoder(list[FromMover])

@@ -76,6 +76,8 @@ class UdtConnection:
             packets_sent=trace.pktSentTotal,
             packets_lost=trace.pktSndLossTotal,
             packets_retransmitted=trace.pktRetransTotal,
+            congestion_control="fixed" if self._rate.rate_bps else "adaptive",
+            rate_cap_bps=int(self._rate.rate_bps),
         )
 
     def close(self) -> None:

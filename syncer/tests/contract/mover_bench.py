@@ -137,11 +137,11 @@ class Pair:
         self.receiver.say(protocol.Listen(address=self.address, port=0))
         return self.receiver.wait(protocol.Listening).port
 
-    def open(self, *, wrong_key: str = "", wait: bool = True) -> int:
+    def open(self, *, wrong_key: str = "", wait: bool = True, rate_bps: int = 0) -> int:
         """A new session; its number."""
         session = secrets.randbits(63)
         forward, backward = secrets.token_bytes(32), secrets.token_bytes(32)
-        common = {"session": session, "address": self.address, "port": self.port}
+        common = {"session": session, "address": self.address, "port": self.port, "rate_bps": rate_bps}
         expected = {"forward": forward, "backward": backward}
         if wrong_key:
             expected[wrong_key] = secrets.token_bytes(32)

@@ -14,7 +14,7 @@ import pytest
 from syncer.tests.contract.mover_bench import SMALL_BLOCK, Mover, Pair
 from syncer.wire import mover_protocol as protocol
 
-TRANSPORTS = ("syncer.movers.udt",)
+TRANSPORTS = ("syncer.movers.udt", "syncer.movers.tcp")
 
 
 @pytest.fixture(params=TRANSPORTS)
@@ -32,6 +32,12 @@ def pair(tmp_path: Path, module: str) -> Iterator[Pair]:
 def write(path: Path, size: int) -> Path:
     path.write_bytes(os.urandom(size))
     return path
+
+
+def is_quiet(last: list[protocol.SessionStats], stats: protocol.SessionStats) -> bool:
+    """Whether hardly anything arrived since the report before, which ``last`` holds."""
+    before, last[0] = last[0], stats
+    return stats.bytes_received - before.bytes_received < 10_000
 
 
 def transfer(pair: Pair, session: int, moves: list[tuple[protocol.ExpectFile, protocol.SendFile]]) -> set[int]:
@@ -249,9 +255,64 @@ def test_closing_a_session_ends_it_at_both_ends(pair: Pair) -> None:
     assert pair.receiver.wait(protocol.SessionDown).session == session
 
 
+@pytest.mark.parametrize("direction", ["there", "back"])
+def test_a_speed_test_counts_what_arrived_while_files_go_on(pair: Pair, tmp_path: Path, direction: str) -> None:
+    session = pair.open()
+    pair.sender.say(protocol.SpeedTest(session=session, test=9, direction=direction, seconds=1.0))
+    source = write(tmp_path / "source", 300_000)
+    pair.receiver.received(session, transfer(pair, session, [pair.job(session, source, tmp_path / "temp")]))
+    assert not [message for message in pair.sender.seen if isinstance(message, protocol.SpeedResult)]
+    result = pair.sender.wait(protocol.SpeedResult)
+    assert (result.session, result.test, result.direction) == (session, 9, direction)
+    assert 800_000 < result.microseconds < 20_000_000
+    counting = pair.receiver if direction == "there" else pair.sender
+    stats = counting.wait(protocol.SessionStats, lambda stats: stats.bytes_received >= result.bytes)
+    assert result.bytes > 1_000_000
+    assert stats.content_received <= 300_000
+    assert (tmp_path / "temp").read_bytes() == source.read_bytes()
+
+
+def test_a_speed_test_that_is_stopped_ends_early(pair: Pair) -> None:
+    session = pair.open()
+    pair.sender.say(
+        protocol.SpeedTest(session=session, test=1, direction="there", seconds=60),
+        protocol.SpeedTest(session=session, test=2, direction="back", seconds=60),
+    )
+    for mover in (pair.sender, pair.receiver):
+        mover.wait(protocol.SessionStats, lambda stats: stats.bytes_received > 1_000_000)
+    pair.sender.say(protocol.StopSpeedTest(session=session, test=1), protocol.StopSpeedTest(session=session, test=2))
+    # Both directions are still again: only heartbeats come between two reports.
+    for mover in (pair.sender, pair.receiver):
+        last = [mover.wait(protocol.SessionStats)]
+        mover.wait(protocol.SessionStats, lambda stats, last=last: is_quiet(last, stats))
+
+
+def test_a_cap_reaches_the_transport_and_can_be_changed(pair: Pair) -> None:
+    session = pair.open(rate_bps=40_000_000)
+    for mover in (pair.sender, pair.receiver):
+        assert mover.wait(protocol.SessionStats).rate_cap_bps == 40_000_000
+    pair.sender.say(protocol.SetRate(session=session, rate_bps=20_000_000))
+    pair.sender.wait(protocol.SessionStats, lambda stats: stats.rate_cap_bps == 20_000_000)
+    pair.sender.say(protocol.SetRate(session=session, rate_bps=0))
+    pair.sender.wait(protocol.SessionStats, lambda stats: stats.rate_cap_bps == 0)
+
+
+def test_over_ipv6(tmp_path: Path, module: str) -> None:
+    pair = Pair(tmp_path / "movers", module, address="::1")
+    try:
+        session = pair.open(rate_bps=400_000_000)
+        source = write(tmp_path / "source", 3_000_001)
+        pair.receiver.received(session, transfer(pair, session, [pair.job(session, source, tmp_path / "temp")]))
+        assert (tmp_path / "temp").read_bytes() == source.read_bytes()
+    finally:
+        pair.close()
+
+
 def test_a_port_in_use_is_reported_and_tried_again(tmp_path: Path, module: str) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as holder:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM if "tcp" in module else socket.SOCK_DGRAM) as holder:
         holder.bind(("127.0.0.1", 0))
+        if holder.type == socket.SOCK_STREAM:
+            holder.listen()
         port = holder.getsockname()[1]
         mover = Mover(tmp_path / "mover", module)
         try:

@@ -1,0 +1,1 @@
+"""The mover that carries blocks over TCP."""
