@@ -68,7 +68,7 @@ void Connector::on_rendezvous(const Handshake& said, Micros now) {
   if (said.request == Handshake::kRequest || said.request >= Handshake::kRefusal) return;
   if (state_ == State::kConnected) {
     // The peer repeats itself: it hasn't heard that we are connected.
-    if (said.request != Handshake::kAgreement && said.socket_id == peer_socket_id_) agreement_due_ = true;
+    if (said.request != Handshake::kAgreement && said.socket_id == peer_socket_id_) answer_ = Handshake::kAgreement;
     return;
   }
   if (!matches(said)) return;
@@ -77,7 +77,9 @@ void Connector::on_rendezvous(const Handshake& said, Micros now) {
     conclude(now);
     return;
   }
-  agreement_due_ = said.request == Handshake::kConclusion;
+  // Who had concluded already answers with an agreement, others with their conclusion, as UDT4 does.
+  if (said.request == Handshake::kConclusion)
+    answer_ = request_ == Handshake::kConclusion ? Handshake::kAgreement : Handshake::kConclusion;
   connect(said);
 }
 
@@ -115,9 +117,9 @@ void Connector::connect(const Handshake& said) {
 
 std::optional<Connector::Message> Connector::poll(Micros now) {
   int32_t request = request_;
-  if (state_ == State::kConnected && agreement_due_) {
-    agreement_due_ = false;
-    request = Handshake::kAgreement;
+  if (state_ == State::kConnected && answer_) {
+    request = *answer_;
+    answer_.reset();
   } else if (state_ == State::kTrying && now >= give_up_at_) {
     state_ = State::kTimedOut;
     reason_ = "no answer within " + seconds(patience_);
@@ -142,7 +144,7 @@ std::optional<Connector::Message> Connector::poll(Micros now) {
 }
 
 Micros Connector::next_deadline() const {
-  if (state_ == State::kConnected && agreement_due_) return 0;
+  if (state_ == State::kConnected && answer_) return 0;
   return state_ == State::kTrying ? std::min(send_at_, give_up_at_) : kNever;
 }
 

@@ -84,7 +84,7 @@ class Connector {
   int32_t request_;
   uint32_t cookie_ = 0;
   uint32_t peer_socket_id_ = 0;
-  bool agreement_due_ = false;
+  std::optional<int32_t> answer_;  // of a rendezvous, owed to the peer
 };
 
 // The bytes of an address that a cookie is bound to: family, address, port.
