@@ -1,0 +1,198 @@
+#include "scoreboard.hpp"
+
+#include <algorithm>
+#include <bit>
+
+namespace longhaul::udt {
+
+Scoreboard::Scoreboard(size_t packets)
+    : records_(std::bit_ceil(std::max<size_t>(packets, 64))),
+      mask_(records_.size() - 1),
+      lost_(records_.size()),
+      arrived_(records_.size()),
+      log_(2 * records_.size()) {}
+
+std::optional<PacketNumber> Scoreboard::first_lost() const {
+  if (lost_.empty()) return std::nullopt;
+  lost_hint_ = lost_.first_member(std::max(lost_hint_, acknowledged_), next_new_);
+  return lost_hint_;
+}
+
+std::optional<PacketNumber> Scoreboard::highest_in_flight() const {
+  for (PacketNumber number = next_new_ - 1; number >= acknowledged_; --number)
+    if (at(number).state == State::kInFlight) return number;
+  return std::nullopt;
+}
+
+void Scoreboard::on_sent(PacketNumber number, Micros now) {
+  Transmission& record = at(number);
+  if (in_flight_ == 0) first_sent_at_ = delivered_at_ = now;
+  if (number == next_new_) {
+    ++next_new_;
+    record = Transmission{};
+  } else if (record.state == State::kLost) {
+    lost_.erase(number);
+  } else if (record.state == State::kInFlight) {
+    --in_flight_;  // a probe takes the place of the transmission before it
+  }
+  record.state = State::kInFlight;
+  record.sent_at = now;
+  record.delivered_at = delivered_at_;
+  record.first_sent_at = first_sent_at_;
+  record.delivered = delivered_;
+  record.lost = lost_total_;
+  record.in_flight = static_cast<int32_t>(in_flight_);
+  record.application_limited = application_limited_until_ > delivered_;
+  if (record.times < 255) ++record.times;
+  ++in_flight_;
+  remember_sent(number, now);
+}
+
+void Scoreboard::mark_application_limited() { application_limited_until_ = std::max<int64_t>(delivered_ + in_flight_, 1); }
+
+void Scoreboard::begin_feedback(Micros now, Micros clock) {
+  clock_ = std::max(clock, delivered_at_);
+  feedback_ = Feedback{};
+  feedback_.now = now;
+  sample_ = Sample{};
+  newest_original_.reset();
+}
+
+void Scoreboard::acknowledge(PacketNumber number) {
+  number = std::min(number, next_new_);
+  for (; acknowledged_ < number; ++acknowledged_)
+    if (!arrived_.erase(acknowledged_)) mark_delivered(acknowledged_);
+  arrived_end_ = std::max(arrived_end_, acknowledged_);
+}
+
+void Scoreboard::deliver(PacketNumber first, PacketNumber end) {
+  end = std::min(end, next_new_);
+  first = arrived_.first_absent(std::max(first, acknowledged_), end);
+  while (first < end) {
+    arrived_.insert(first);
+    mark_delivered(first);
+    first = arrived_.first_absent(first + 1, end);
+  }
+  arrived_end_ = std::max(arrived_end_, end);
+}
+
+void Scoreboard::mark_delivered(PacketNumber number) {
+  Transmission& record = at(number);
+  if (record.state == State::kDelivered) return;
+  if (record.state == State::kInFlight) {
+    --in_flight_;
+  } else {
+    lost_.erase(number);
+    ++spurious_total_;
+  }
+  record.state = State::kDelivered;
+  ++delivered_;
+  ++feedback_.newly_delivered;
+  delivered_at_ = clock_;
+  if (record.times == 1 && (!newest_original_ || record.sent_at > *newest_original_)) newest_original_ = record.sent_at;
+  if (record.sent_at >= sample_.sent_at)
+    sample_ = Sample{record.sent_at, record.delivered_at,  record.first_sent_at,      record.delivered,
+                     record.lost,    record.in_flight, record.application_limited};
+}
+
+void Scoreboard::mark_lost(PacketNumber number) {
+  at(number).state = State::kLost;
+  --in_flight_;
+  lost_.insert(number);
+  lost_hint_ = std::min(lost_hint_, number);
+  ++lost_total_;
+  ++feedback_.newly_lost;
+  feedback_.largest_lost = std::max(feedback_.largest_lost, number);
+}
+
+void Scoreboard::lose_reported(PacketNumber first, PacketNumber end, Micros fresh_after) {
+  first = std::max(first, acknowledged_);
+  end = std::min(end, next_new_);
+  for (PacketNumber number = first; number < end; ++number)
+    if (at(number).state == State::kInFlight && at(number).sent_at <= fresh_after) mark_lost(number);
+}
+
+void Scoreboard::lose_sent_before(Micros sent_before) {
+  while (log_size_ > 0) {
+    Sent sent = log_[log_head_];
+    bool current = is_current(sent);
+    if (current && sent.at >= sent_before) return;
+    if (current) mark_lost(sent.number);
+    log_head_ = (log_head_ + 1) % log_.size();
+    --log_size_;
+  }
+}
+
+void Scoreboard::lose_stale_holes(Micros sent_before, Micros others_before) {
+  if (acknowledged_ < next_new_ && at(acknowledged_).state == State::kInFlight &&
+      at(acknowledged_).sent_at < sent_before)
+    mark_lost(acknowledged_);
+  for (PacketNumber number = acknowledged_ + 1; number < next_new_; ++number) {
+    const Transmission& record = at(number);
+    if (record.state == State::kInFlight && record.times > 1 && record.sent_at < others_before) mark_lost(number);
+  }
+}
+
+void Scoreboard::abandon(PacketNumber first, PacketNumber end) {
+  for (PacketNumber number = std::max(first, acknowledged_); number < end; ++number) {
+    Transmission& record = at(number);
+    if (number == next_new_) {
+      ++next_new_;
+      record = Transmission{};
+    } else if (record.state == State::kInFlight) {
+      --in_flight_;
+    } else if (record.state == State::kLost) {
+      lost_.erase(number);
+    }
+    record.state = State::kDelivered;
+    record.abandoned = true;
+    arrived_.insert(number);
+  }
+}
+
+Feedback Scoreboard::end_feedback(Micros now) {
+  Feedback feedback = feedback_;
+  feedback.now = now;
+  feedback.acknowledged = acknowledged_;
+  feedback.next_new = next_new_;
+  feedback.delivered = delivered_;
+  feedback.in_flight = in_flight_;
+  if (application_limited_until_ != 0 && delivered_ > application_limited_until_) application_limited_until_ = 0;
+  if (sample_.sent_at >= 0) {
+    first_sent_at_ = sample_.sent_at;
+    Micros sending = sample_.sent_at - sample_.first_sent_at;
+    Micros arriving = delivered_at_ - sample_.delivered_at;
+    feedback.sample_interval = std::max(sending, arriving);
+    feedback.sample_delivered = delivered_ - sample_.delivered;
+    feedback.prior_delivered = sample_.delivered;
+    feedback.prior_in_flight = sample_.in_flight;
+    feedback.sample_lost = lost_total_ - sample_.lost;
+    feedback.application_limited = sample_.application_limited;
+    if (feedback.sample_interval > 0)
+      feedback.delivery_rate =
+          static_cast<double>(feedback.sample_delivered) * 1e6 / static_cast<double>(feedback.sample_interval);
+  }
+  return feedback;
+}
+
+bool Scoreboard::is_current(const Sent& sent) const {
+  return sent.number >= acknowledged_ && at(sent.number).state == State::kInFlight && at(sent.number).sent_at == sent.at;
+}
+
+void Scoreboard::remember_sent(PacketNumber number, Micros now) {
+  if (log_size_ == log_.size()) compact_log();
+  log_[(log_head_ + log_size_) % log_.size()] = {number, now};
+  ++log_size_;
+}
+
+// At most one entry of each packet of the window is current, so at least half of a full log goes.
+void Scoreboard::compact_log() {
+  size_t kept = 0;
+  for (size_t i = 0; i < log_size_; ++i) {
+    Sent sent = log_[(log_head_ + i) % log_.size()];
+    if (is_current(sent)) log_[(log_head_ + kept++) % log_.size()] = sent;
+  }
+  log_size_ = kept;
+}
+
+}  // namespace longhaul::udt

@@ -1,0 +1,124 @@
+// What became of every packet that was sent: in flight, arrived, or lost. Pure.
+//
+// Loss is decided by time, as in RACK (RFC 8985): a transmission is lost when one that was sent later (by more than the
+// reordering that the path shows) is known to have arrived. This finds lost retransmissions as well as lost originals.
+// A plain UDT4 peer tells less: its NAKs are believed, and a hole that stays longer than its retransmission takes is lost
+// again.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "congestion.hpp"
+#include "numbers.hpp"
+#include "packet_set.hpp"
+
+namespace longhaul::udt {
+
+class Scoreboard {
+ public:
+  explicit Scoreboard(size_t packets);
+
+  PacketNumber acknowledged() const { return acknowledged_; }
+  PacketNumber next_new() const { return next_new_; }
+  int64_t in_flight() const { return in_flight_; }
+  int64_t delivered() const { return delivered_; }
+  int64_t lost_total() const { return lost_total_; }
+  int64_t spurious_total() const { return spurious_total_; }
+  // The lowest packet that is to be sent again.
+  std::optional<PacketNumber> first_lost() const;
+  std::optional<PacketNumber> highest_in_flight() const;
+  bool was_sent_before(PacketNumber number) const { return number < next_new_; }
+  Micros sent_at(PacketNumber number) const { return at(number).sent_at; }
+
+  // A packet goes out: the next new one, or one that was sent before.
+  void on_sent(PacketNumber number, Micros now);
+  // Nothing more to send although there is room: delivery rate samples from here on say nothing of the path.
+  void mark_application_limited();
+
+  // One message of the receiver is taken in between begin and end; everything in between is told to the feedback.
+  // `clock`: time of delivery as the receiver tells it, or now.
+  void begin_feedback(Micros now, Micros clock);
+  void acknowledge(PacketNumber number);                        // all before it arrived
+  void deliver(PacketNumber first, PacketNumber end);           // [first, end) arrived
+  void lose_reported(PacketNumber first, PacketNumber end, Micros fresh_after);  // NAK: but not what was sent after
+  // All that was sent before `sent_before` and is not known to have arrived is lost.
+  void lose_sent_before(Micros sent_before);
+  // The first hole of a peer that tells no more than this was sent again before `sent_before` and is lost again; so are
+  // others whose retransmission is older than `others_before`.
+  void lose_stale_holes(Micros sent_before, Micros others_before);
+  // The sender gives up [first, end), which may begin with the next new one: neither delivered nor lost.
+  void abandon(PacketNumber first, PacketNumber end);
+  // The receiver waits for a packet that was given up: it has to be told (again).
+  bool waits_for_abandoned() const { return acknowledged_ < next_new_ && at(acknowledged_).abandoned; }
+  Feedback end_feedback(Micros now);
+
+  // Send time of the newest original that `end_feedback` saw arrive: what plain peers offer in place of an echo.
+  std::optional<Micros> newest_original_sent_at() const { return newest_original_; }
+
+ private:
+  enum class State : uint8_t { kInFlight, kLost, kDelivered };
+
+  struct Transmission {
+    Micros sent_at = 0;
+    Micros delivered_at = 0;   // when the newest delivery before it was made
+    Micros first_sent_at = 0;  // when the packet of that delivery was sent
+    int64_t delivered = 0;
+    int64_t lost = 0;
+    int32_t in_flight = 0;
+    State state = State::kInFlight;
+    uint8_t times = 0;  // transmissions, saturating
+    bool application_limited = false;
+    bool abandoned = false;
+  };
+  struct Sent {
+    PacketNumber number;
+    Micros at;
+  };
+
+  Transmission& at(PacketNumber number) { return records_[static_cast<uint64_t>(number) & mask_]; }
+  const Transmission& at(PacketNumber number) const { return records_[static_cast<uint64_t>(number) & mask_]; }
+  void mark_delivered(PacketNumber number);
+  void mark_lost(PacketNumber number);
+  void remember_sent(PacketNumber number, Micros now);
+  bool is_current(const Sent& sent) const;
+  void compact_log();
+
+  std::vector<Transmission> records_;
+  uint64_t mask_;
+  PacketSet lost_;
+  PacketSet arrived_;  // beyond acknowledged_
+  PacketNumber acknowledged_ = 0;
+  PacketNumber next_new_ = 0;
+  PacketNumber arrived_end_ = 0;  // behind the highest that is known to have arrived
+  mutable PacketNumber lost_hint_ = 0;  // no lost packet before it
+  int64_t in_flight_ = 0;
+  int64_t delivered_ = 0;
+  int64_t lost_total_ = 0;
+  int64_t spurious_total_ = 0;
+  Micros delivered_at_ = 0;
+  Micros first_sent_at_ = 0;
+  int64_t application_limited_until_ = 0;  // in terms of delivered_
+
+  std::vector<Sent> log_;  // ring: transmissions in the order of their times
+  size_t log_head_ = 0;
+  size_t log_size_ = 0;
+
+  // of the feedback under way
+  Micros clock_ = 0;
+  Feedback feedback_;
+  struct Sample {
+    Micros sent_at = -1;
+    Micros delivered_at = 0;
+    Micros first_sent_at = 0;
+    int64_t delivered = 0;
+    int64_t lost = 0;
+    int64_t in_flight = 0;
+    bool application_limited = false;
+  } sample_;
+  std::optional<Micros> newest_original_;
+};
+
+}  // namespace longhaul::udt
