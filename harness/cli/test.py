@@ -39,6 +39,12 @@ CHECKS = (
     Check("imports", ("{bin}/lint-imports", "--no-cache"), "layers"),
     Check("robocop", ("{bin}/robocop", "check", "suites"), "style of the suites"),
     Check("mypy", ("{bin}/mypy",), "types"),
+    Check(
+        "native",
+        (sys.executable, "syncer/tests/native/run.py"),
+        "C++ tests of the UDT with and without sanitizers, and a short fuzzing",
+        streams=True,
+    ),
     Check("pytest", ("{bin}/pytest", "-q"), "unit, contract, simulation and namespace tests", streams=True),
     Check(
         "in-vm",

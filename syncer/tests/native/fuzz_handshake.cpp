@@ -28,7 +28,7 @@ class Scene {
  private:
   struct Side {
     Connector connector;
-    std::optional<Connector::State> settled;
+    std::optional<Connector::State> settled = {};
     uint32_t peer_socket_id = 0;
   };
 
