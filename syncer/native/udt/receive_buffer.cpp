@@ -8,8 +8,8 @@ namespace longhaul::udt {
 ReceiveBuffer::ReceiveBuffer(size_t packets, size_t payload)
     : capacity_(std::max<size_t>(packets, 2)),
       payload_(payload),
-      memory_(new uint8_t[capacity_ * payload]),  // not touched before it is used
-      packets_(capacity_),
+      memory_(std::make_unique_for_overwrite<uint8_t[]>(capacity_ * payload)),
+      packets_(std::make_unique_for_overwrite<Packet[]>(capacity_)),
       present_(capacity_) {}
 
 ReceiveBuffer::Arrival ReceiveBuffer::store(PacketNumber number, const DataHeader& header, Bytes payload) {
@@ -37,8 +37,7 @@ void ReceiveBuffer::drop(PacketNumber first, PacketNumber last) {
       if (!packet.consumed) packet.consumed = true;
       continue;
     }
-    packet = Packet{};
-    packet.consumed = true;
+    packet = Packet{0, 0, Boundary::kMiddle, false, true};
     present_.insert(number);
     highest_ = std::max(highest_, number + 1);
   }

@@ -6,7 +6,6 @@
 #include <memory>
 #include <optional>
 #include <span>
-#include <vector>
 
 #include "numbers.hpp"
 #include "packet.hpp"
@@ -52,11 +51,11 @@ class ReceiveBuffer {
 
  private:
   struct Packet {
-    uint32_t size = 0;
-    uint32_t message = 0;
-    Boundary boundary = Boundary::kOnly;
-    bool in_order = false;
-    bool consumed = false;  // read, or given up by the sender
+    uint32_t size;
+    uint32_t message;
+    Boundary boundary;
+    bool in_order;
+    bool consumed;  // read, or given up by the sender
   };
   struct MessageSpan {
     PacketNumber first;
@@ -71,8 +70,9 @@ class ReceiveBuffer {
 
   size_t capacity_;
   size_t payload_;
+  // Neither is touched before it is used: a large buffer costs memory only as it fills.
   std::unique_ptr<uint8_t[]> memory_;
-  std::vector<Packet> packets_;
+  std::unique_ptr<Packet[]> packets_;
   PacketSet present_;
   PacketNumber base_ = 0;
   PacketNumber acknowledged_ = 0;

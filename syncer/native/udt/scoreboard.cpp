@@ -6,11 +6,13 @@
 namespace longhaul::udt {
 
 Scoreboard::Scoreboard(size_t packets)
-    : records_(std::bit_ceil(std::max<size_t>(packets, 64))),
-      mask_(records_.size() - 1),
-      lost_(records_.size()),
-      arrived_(records_.size()),
-      log_(2 * records_.size()) {}
+    : capacity_(std::bit_ceil(std::max<size_t>(packets, 64))),
+      mask_(capacity_ - 1),
+      records_(std::make_unique_for_overwrite<Transmission[]>(capacity_)),
+      lost_(capacity_),
+      arrived_(capacity_),
+      log_capacity_(2 * capacity_),
+      log_(std::make_unique_for_overwrite<Sent[]>(log_capacity_)) {}
 
 std::optional<PacketNumber> Scoreboard::first_lost() const {
   if (lost_.empty()) return std::nullopt;
@@ -118,7 +120,7 @@ void Scoreboard::lose_sent_before(Micros sent_before) {
     bool current = is_current(sent);
     if (current && sent.at >= sent_before) return;
     if (current) mark_lost(sent.number);
-    log_head_ = (log_head_ + 1) % log_.size();
+    log_head_ = (log_head_ + 1) % log_capacity_;
     --log_size_;
   }
 }
@@ -180,8 +182,8 @@ bool Scoreboard::is_current(const Sent& sent) const {
 }
 
 void Scoreboard::remember_sent(PacketNumber number, Micros now) {
-  if (log_size_ == log_.size()) compact_log();
-  log_[(log_head_ + log_size_) % log_.size()] = {number, now};
+  if (log_size_ == log_capacity_) compact_log();
+  log_[(log_head_ + log_size_) % log_capacity_] = {number, now};
   ++log_size_;
 }
 
@@ -189,8 +191,8 @@ void Scoreboard::remember_sent(PacketNumber number, Micros now) {
 void Scoreboard::compact_log() {
   size_t kept = 0;
   for (size_t i = 0; i < log_size_; ++i) {
-    Sent sent = log_[(log_head_ + i) % log_.size()];
-    if (is_current(sent)) log_[(log_head_ + kept++) % log_.size()] = sent;
+    Sent sent = log_[(log_head_ + i) % log_capacity_];
+    if (is_current(sent)) log_[(log_head_ + kept++) % log_capacity_] = sent;
   }
   log_size_ = kept;
 }

@@ -8,8 +8,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
-#include <vector>
 
 #include "congestion.hpp"
 #include "numbers.hpp"
@@ -61,17 +61,18 @@ class Scoreboard {
  private:
   enum class State : uint8_t { kInFlight, kLost, kDelivered };
 
+  // Without initial values, so that memory for packets that are never sent is never touched.
   struct Transmission {
-    Micros sent_at = 0;
-    Micros delivered_at = 0;   // when the newest delivery before it was made
-    Micros first_sent_at = 0;  // when the packet of that delivery was sent
-    int64_t delivered = 0;
-    int64_t lost = 0;
-    int32_t in_flight = 0;
-    State state = State::kInFlight;
-    uint8_t times = 0;  // transmissions, saturating
-    bool application_limited = false;
-    bool abandoned = false;
+    Micros sent_at;
+    Micros delivered_at;   // when the newest delivery before it was made
+    Micros first_sent_at;  // when the packet of that delivery was sent
+    int64_t delivered;
+    int64_t lost;
+    int32_t in_flight;
+    State state;
+    uint8_t times;  // transmissions, saturating
+    bool application_limited;
+    bool abandoned;
   };
   struct Sent {
     PacketNumber number;
@@ -86,8 +87,9 @@ class Scoreboard {
   bool is_current(const Sent& sent) const;
   void compact_log();
 
-  std::vector<Transmission> records_;
+  size_t capacity_;
   uint64_t mask_;
+  std::unique_ptr<Transmission[]> records_;  // a record is valid from its packet's first transmission on
   PacketSet lost_;
   PacketSet arrived_;  // beyond acknowledged_
   PacketNumber acknowledged_ = 0;
@@ -102,7 +104,8 @@ class Scoreboard {
   Micros first_sent_at_ = 0;
   int64_t application_limited_until_ = 0;  // in terms of delivered_
 
-  std::vector<Sent> log_;  // ring: transmissions in the order of their times
+  size_t log_capacity_;
+  std::unique_ptr<Sent[]> log_;  // ring: transmissions in the order of their times
   size_t log_head_ = 0;
   size_t log_size_ = 0;
 

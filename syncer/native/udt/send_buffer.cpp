@@ -8,8 +8,8 @@ namespace longhaul::udt {
 SendBuffer::SendBuffer(size_t packets, size_t payload)
     : capacity_(std::max<size_t>(packets, 2)),
       payload_(payload),
-      memory_(new uint8_t[capacity_ * (kHeaderSize + payload)]),  // not touched before it is used
-      packets_(capacity_) {}
+      memory_(std::make_unique_for_overwrite<uint8_t[]>(capacity_ * (kHeaderSize + payload))),
+      packets_(std::make_unique_for_overwrite<Packet[]>(capacity_)) {}
 
 SendBuffer::Claim SendBuffer::claim(size_t bytes, PacketNumber unsent) {
   Claim claim{end_, 0, 0};

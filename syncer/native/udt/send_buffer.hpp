@@ -8,7 +8,6 @@
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <vector>
 
 #include "numbers.hpp"
 #include "packet.hpp"
@@ -21,11 +20,11 @@ class SendBuffer {
   SendBuffer(size_t packets, size_t payload);
 
   struct Packet {
-    uint32_t size = 0;  // of the payload
-    uint32_t message = 0;
-    Boundary boundary = Boundary::kOnly;
-    bool in_order = true;
-    Micros expires_at = kNever;
+    uint32_t size;  // of the payload
+    uint32_t message;
+    Boundary boundary;
+    bool in_order;
+    Micros expires_at;
   };
 
   // Packets that the application fills next, the first from `offset` on.
@@ -65,8 +64,9 @@ class SendBuffer {
 
   size_t capacity_;
   size_t payload_;
+  // Neither is touched before it is used: a large buffer costs memory only as it fills.
   std::unique_ptr<uint8_t[]> memory_;
-  std::vector<Packet> packets_;
+  std::unique_ptr<Packet[]> packets_;
   PacketNumber first_ = 0;
   PacketNumber end_ = 0;
   size_t claimed_ = 0;
