@@ -98,8 +98,10 @@ class Connection {
   // touches the claimed packets. At most one claim of each kind at a time; an empty claim needs no end.
   SendBuffer::Claim begin_write(size_t bytes);
   void end_write(const SendBuffer::Claim& claim);
+  void fill(const SendBuffer::Claim& claim, const uint8_t* data) { send_.fill(claim, data); }
   ReceiveBuffer::Claim begin_read(size_t bytes);
   void end_read(const ReceiveBuffer::Claim& claim);
+  void copy_out(const ReceiveBuffer::Claim& claim, uint8_t* out) const { receive_.copy_out(claim, out); }
 
   // Of messages. write_message: false when there is no room now. read_message: the message's size, of which what fits was
   // copied; nothing when none is complete.
@@ -121,6 +123,10 @@ class Connection {
   void close();
   bool closed() const { return closed_ && shutdown_sent_; }
   size_t undelivered_bytes() const { return send_.bytes_from(scoreboard_.acknowledged()); }
+  size_t free_packets() const { return send_.free_packets(); }
+  size_t send_capacity() const { return send_.capacity(); }        // packets
+  size_t receive_capacity() const { return receive_.capacity(); }  // packets
+  size_t payload_size() const { return payload_size_; }            // bytes of a full packet that we send
   int64_t unsent_packets() const { return send_.end() - scoreboard_.next_new(); }
 
   // A cap in bits a second on the wire, 0: none; for a fixed control the rate itself.
@@ -146,7 +152,8 @@ class Connection {
   PacketNumber own_number(uint32_t sequence) const;
   PacketNumber peer_number(uint32_t sequence) const;
   // Takes in what a report says; returns its round-trip sample, 0: none.
-  Micros take_in(const Report& report, PacketNumber acknowledged, PacketNumber known_to, Micros now);
+  Micros take_in(const Report& report, PacketNumber acknowledged, PacketNumber known_from, PacketNumber known_to,
+                 Micros now);
 
   void run_timers(Micros now);
   // Gives up the message of an expired packet as far as it has not arrived.
