@@ -1,28 +1,44 @@
 #include "bbr_control.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 namespace longhaul::udt {
 
 namespace {
+
 constexpr double kInitialWindow = 32;
-constexpr double kStartUpGain = 2.77;
-constexpr double kDrainGain = 0.5;
+constexpr double kInitialRoundTrip = 0.1;
 constexpr double kSlowest = 1;  // packets a second
 constexpr double kSmallestWindow = 4;
-constexpr Micros kBaseHistory = 10'000'000;
+constexpr double kStartUpGain = 2.77;
+constexpr double kFirstDrainGain = 0.5;
+constexpr Micros kHistory = 8'000'000;
+
+// The target queue, at one packet a second: 4 ms at 200 Mbit/s, 13 at 20, 40 at 2.
+constexpr double kTarget = 0.5;
+constexpr double kNoiseShare = 1.0;
+constexpr double kMostNoise = 0.040;
+constexpr double kSteering = 0.4;  // of the queue's excess, made good in one feedback delay
+constexpr double kLowestGain = 0.6;
+constexpr double kHighestGain = 1.05;
+
+// The growing gains while the queue stays empty and the delivered rate follows.
+constexpr std::array<double, 9> kGrowth = {1, 1.05, 1.1, 1.2, 1.4, 1.7, 2, 2, 2};
+constexpr int64_t kGrowthRounds = 2;  // until a gain shows in the delivered rate
+
+constexpr std::array<double, 8> kCompeteGains = {1.25, 0.8, 1, 1, 1, 1, 1, 1};
+
 }  // namespace
 
 BbrControl::BbrControl(const ControlSettings& settings)
-    : ceiling_(settings.ceiling),
-      packet_bits_(settings.packet_bits),
-      bandwidth_(kInitialWindow / 0.1),
+    : random_(settings.seed),
+      ceiling_(settings.ceiling),
+      bandwidth_(kInitialWindow / kInitialRoundTrip / kStartUpGain),
       gain_(kStartUpGain),
-      rates_(4),
-      rtts_(kBaseHistory),
-      base_delay_(kBaseHistory),
-      recent_delay_(20'000) {}
+      delay_(kHistory),
+      rates_(3) {}
 
 double BbrControl::rate() const {
   double rate = std::max(gain_ * bandwidth_, kSlowest);
@@ -30,42 +46,83 @@ double BbrControl::rate() const {
 }
 
 double BbrControl::window() const {
-  double round_trip = smallest_rtt_ + 0.02;
-  return std::max(phase_ == Phase::kStartUp ? kInitialWindow : kSmallestWindow, 2 * bandwidth_ * round_trip);
+  double round_trip = delay_.smallest_rtt();
+  switch (phase_) {
+    case Phase::kStartUp: return std::max(kInitialWindow, 2.2 * bandwidth_ * (round_trip + 0.01));
+    case Phase::kCompete: return std::max(kSmallestWindow, bandwidth_ * (2 * round_trip + 0.01));
+    default: break;
+  }
+  double allowed = round_trip + 2 * target_queue() + 0.02;
+  return std::max(kSmallestWindow, 1.25 * std::max(1.0, gain_) * bandwidth_ * allowed);
 }
 
 std::string_view BbrControl::state() const {
   switch (phase_) {
     case Phase::kStartUp: return "start-up";
+    case Phase::kFirstDrain:
     case Phase::kDrain: return "drain";
-    default: return "cruise";
+    case Phase::kCompete: return "compete";
+    case Phase::kCruise: break;
   }
+  return level_ > 0 ? "grow" : "cruise";
 }
 
-double BbrControl::target_queue() const { return 0.5 / std::sqrt(std::max(bandwidth_, 10.0)); }
-
-void BbrControl::observe_delay(const Feedback& feedback) {
-  if (feedback.rtt <= 0) return;
-  rtts_.update(feedback.now, static_cast<double>(feedback.rtt));
-  smallest_rtt_ = rtts_.best(feedback.now, static_cast<double>(feedback.rtt)) * 1e-6;
-  double delay = static_cast<double>(feedback.forward_delay.value_or(feedback.rtt));
-  base_delay_.update(feedback.now, delay);
-  recent_delay_.set_window(std::clamp<Micros>(feedback.smoothed_rtt / 2, 10'000, 60'000));
-  recent_delay_.update(feedback.now, delay);
-  queue_ = (recent_delay_.best(feedback.now, delay) - base_delay_.best(feedback.now, delay)) * 1e-6;
+double BbrControl::target_queue() const {
+  double own = kTarget / std::sqrt(std::max(bandwidth_, 10.0));
+  return queue_limit_ * own + std::min(kNoiseShare * delay_.noise(), kMostNoise);
 }
 
-void BbrControl::observe_rate(const Feedback& feedback, bool) {
+double BbrControl::full_queue() const { return 1.5 * target_queue() + 0.003; }
+
+void BbrControl::observe_losses(const Feedback& feedback) {
+  bool quiet = feedback.prior_delivered >= drained_from_ && feedback.prior_delivered < drained_to_;
+  losses_.observe(feedback.newly_delivered, feedback.newly_lost, quiet);
+  if (phase_ == Phase::kStartUp || !losses_.excess()) return;
+  // Overflow: what is in the queue now is more than it holds.
+  losses_.forget_recent();
+  if (level_ > 0) {
+    level_ = 0;
+    hold_until_ = feedback.now + static_cast<Micros>(chance(1.5e6, 2.5e6));
+  }
+  queue_limit_ = std::max(0.25, 0.7 * queue_limit_);
+  limit_lowered_ = feedback.now;
+}
+
+void BbrControl::observe_rate(const Feedback& feedback) {
   if (feedback.delivery_rate <= 0) return;
-  if (feedback.sample_interval < static_cast<Micros>(smallest_rtt_ * 0.9e6)) return;
-  double rate = feedback.delivery_rate;
-  double sent = static_cast<double>(feedback.sample_delivered + feedback.sample_lost);
-  if (sent > 0) rate *= sent / std::max<double>(1, static_cast<double>(feedback.sample_delivered));
-  rate = std::min(rate, 1.2 * feedback.delivery_rate);
+  if (feedback.sample_interval < static_cast<Micros>(delay_.smallest_rtt() * 0.9e6)) return;
+  double lost = static_cast<double>(feedback.sample_lost) /
+                std::max(1.0, static_cast<double>(feedback.sample_lost + feedback.sample_delivered));
+  double rate = feedback.delivery_rate / (1 - std::min(lost, losses_.chance()));
   if (feedback.application_limited && rate < bandwidth_) return;
   rates_.update(rounds_.count(), rate);
   bandwidth_ = rates_.best(rounds_.count(), rate);
-  measured_ = true;
+}
+
+// With a queue before it the bottleneck is busy, and what comes out is what it carries: no need to wait until the larger
+// rates of the rounds before are forgotten.
+void BbrControl::cut_to_drained_rate(const Feedback& feedback) {
+  if (delay_.queue() < full_queue() || feedback.application_limited) {
+    drained_since_ = 0;
+    return;
+  }
+  if (drained_since_ == 0) {
+    drained_since_ = feedback.now;
+    drained_delivered_ = feedback.delivered;
+    return;
+  }
+  Micros elapsed = feedback.now - drained_since_;
+  Micros enough = std::max<Micros>(30'000, static_cast<Micros>(delay_.smallest_rtt() * 0.5e6));
+  if (elapsed < enough) return;
+  double rate = static_cast<double>(feedback.delivered - drained_delivered_) * 1e6 / static_cast<double>(elapsed);
+  rate /= 1 - losses_.chance();
+  if (rate < 0.9 * bandwidth_) {
+    rates_.clear();
+    rates_.update(rounds_.count(), std::max(1.03 * rate, kSlowest));
+    bandwidth_ = std::max(1.03 * rate, kSlowest);
+  }
+  drained_since_ = feedback.now;
+  drained_delivered_ = feedback.delivered;
 }
 
 void BbrControl::start_up(const Feedback& feedback, bool new_round) {
@@ -78,27 +135,135 @@ void BbrControl::start_up(const Feedback& feedback, bool new_round) {
       full = true;
     }
   }
-  if (full) phase_ = Phase::kDrain;
+  gain_ = kStartUpGain;
+  if (!full) return;
+  phase_ = Phase::kFirstDrain;
+  losses_.forget_recent();
+  begin_drain(feedback);
+  phase_ = Phase::kFirstDrain;
+  gain_ = kFirstDrainGain;
+}
+
+void BbrControl::begin_cruise(Micros now) {
+  phase_ = Phase::kCruise;
+  level_ = 0;
+  low_rounds_ = 0;
+  stuck_since_ = 0;
+  Micros rounds = static_cast<Micros>(12e6 * delay_.smallest_rtt());
+  drain_at_ = now + std::max(rounds, static_cast<Micros>(chance(2e6, 3e6)));
+}
+
+void BbrControl::begin_drain(const Feedback& feedback) {
+  phase_ = Phase::kDrain;
+  level_ = 0;
+  drained_from_ = feedback.delivered + feedback.in_flight;
+  drained_from_ = feedback.delivered;
+  drained_to_ = std::numeric_limits<int64_t>::max();
+  double margin = 0.001 + 0.025 * delay_.smallest_rtt();
+  double length = std::max(delay_.smallest_rtt(), 0.02);
+  drain_gain_ = std::clamp(1 - (delay_.queue() + margin) / length, 0.5, 0.97);
+  drain_until_ = feedback.now + static_cast<Micros>(length * 1e6);
+}
+
+void BbrControl::end_drain(const Feedback& feedback) {
+  drained_to_ = feedback.delivered;
+  if (queue_limit_ < 1 && feedback.now - limit_lowered_ > 2'000'000) queue_limit_ = std::min(1.0, 1.2 * queue_limit_);
+  begin_cruise(feedback.now);
+}
+
+void BbrControl::drain(const Feedback& feedback) {
+  gain_ = drain_gain_;
+  if (feedback.now >= drain_until_) end_drain(feedback);
+}
+
+void BbrControl::cruise(const Feedback& feedback, bool new_round) {
+  double queue = delay_.queue();
+  double target = target_queue();
+  if (queue > target && level_ > 0) level_ = 0;
+  if (new_round) {
+    low_rounds_ = queue < 0.5 * target && !feedback.application_limited ? low_rounds_ + 1 : 0;
+    if (level_ == 0 && low_rounds_ >= 2 && feedback.now >= hold_until_) {
+      level_ = 1;
+      level_round_ = rounds_.count();
+      level_bandwidth_ = bandwidth_;
+    } else if (level_ > 0 && rounds_.count() - level_round_ >= kGrowthRounds) {
+      if (bandwidth_ > level_bandwidth_ * (1 + 0.4 * (kGrowth[level_] - 1))) {
+        level_ = std::min(level_ + 1, kGrowth.size() - 1);
+        level_round_ = rounds_.count();
+        level_bandwidth_ = bandwidth_;
+      } else {
+        level_ = 0;
+        hold_until_ = feedback.now + static_cast<Micros>(chance(1.5e6, 2.5e6));
+      }
+    }
+  }
+  gain_ = level_ > 0 ? kGrowth[level_]
+                     : std::clamp(1 + kSteering * (target - queue) / feedback_delay(), kLowestGain, kHighestGain);
+  if (feedback.now >= drain_at_ && level_ == 0 && !feedback.application_limited) begin_drain(feedback);
+}
+
+// A queue that this flow's making room does not shorten.
+void BbrControl::watch_for_others(const Feedback& feedback) {
+  double queue = delay_.queue();
+  if (queue < full_queue()) {
+    stuck_since_ = 0;
+    return;
+  }
+  if (stuck_since_ == 0 || queue < 0.7 * stuck_queue_) {
+    stuck_since_ = feedback.now;
+    stuck_queue_ = queue;
+    return;
+  }
+  Micros patience = std::max<Micros>(1'000'000, 8 * feedback.smoothed_rtt);
+  if (feedback.now - stuck_since_ < patience) return;
+  phase_ = Phase::kCompete;
+  rates_.set_window(10);
+  level_ = 0;
+  compete_place_ = 2;
+  compete_round_ = rounds_.count();
+  test_at_ = feedback.now + static_cast<Micros>(chance(4e6, 7e6));
+}
+
+void BbrControl::compete(const Feedback& feedback, bool new_round) {
+  if (new_round) {
+    if (rounds_.count() - compete_round_ >= 1) {
+      compete_round_ = rounds_.count();
+      compete_place_ = (compete_place_ + 1) % static_cast<int>(kCompeteGains.size());
+    }
+  }
+  gain_ = kCompeteGains[static_cast<size_t>(compete_place_)];
+  if (delay_.queue() < target_queue() || feedback.now >= test_at_) {
+    begin_cruise(feedback.now);
+    stuck_queue_ = 0;
+  }
 }
 
 void BbrControl::on_feedback(const Feedback& feedback) {
   bool new_round = rounds_.observe(feedback);
-  observe_delay(feedback);
-  observe_rate(feedback, new_round);
-  if (phase_ == Phase::kStartUp) start_up(feedback, new_round);
-  if (phase_ == Phase::kDrain && queue_ <= target_queue()) phase_ = Phase::kCruise;
+  delay_.observe(feedback);
+  observe_losses(feedback);
+  observe_rate(feedback);
+  if (phase_ != Phase::kStartUp && phase_ != Phase::kCompete) cut_to_drained_rate(feedback);
   switch (phase_) {
-    case Phase::kStartUp: gain_ = kStartUpGain; break;
-    case Phase::kDrain: gain_ = kDrainGain; break;
-    case Phase::kCruise:
-      gain_ = std::clamp(1 + 0.4 * (target_queue() - queue_) / (smallest_rtt_ + 0.015), 0.75, 1.1);
+    case Phase::kStartUp: start_up(feedback, new_round); break;
+    case Phase::kFirstDrain:
+      gain_ = kFirstDrainGain;
+      if (delay_.queue() <= target_queue()) end_drain(feedback);
+      else watch_for_others(feedback);
       break;
+    case Phase::kDrain: drain(feedback); break;
+    case Phase::kCruise:
+      cruise(feedback, new_round);
+      if (phase_ == Phase::kCruise) watch_for_others(feedback);
+      break;
+    case Phase::kCompete: compete(feedback, new_round); break;
   }
 }
 
 void BbrControl::on_timeout(Micros) {
   bandwidth_ = std::max(bandwidth_ / 2, kSlowest);
   rates_.clear();
+  level_ = 0;
 }
 
 }  // namespace longhaul::udt

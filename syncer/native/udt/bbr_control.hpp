@@ -7,12 +7,16 @@
 // - An empty queue means unused capacity: the gain grows from round to round for as long as the delivered rate follows.
 // - Now and then the queue is drained for an instant, which shows the path's own delay, and the share of packets that is
 //   lost by chance. What is lost beyond that share is overflow and lowers the target.
-// - A queue that does not go away when this flow makes room belongs to others, or the path has become longer.
+// - A queue that does not go away when this flow makes room belongs to others: then it competes as BBR does, at its
+//   measured rate, with two bandwidth-delay products in flight at most, until the queue goes away after all.
 #pragma once
 
 #include <cstdint>
+#include <random>
 
 #include "congestion.hpp"
+#include "loss_share.hpp"
+#include "path_delay.hpp"
 #include "round_trips.hpp"
 #include "start_up_delay.hpp"
 #include "windowed_filter.hpp"
@@ -33,31 +37,68 @@ class BbrControl final : public CongestionControl {
   std::string_view state() const override;
 
  private:
-  enum class Phase { kStartUp, kDrain, kCruise };
+  enum class Phase { kStartUp, kFirstDrain, kCruise, kDrain, kCompete };
 
-  void observe_delay(const Feedback& feedback);
-  void observe_rate(const Feedback& feedback, bool new_round);
+  void observe_losses(const Feedback& feedback);
+  void observe_rate(const Feedback& feedback);
+  void cut_to_drained_rate(const Feedback& feedback);
   void start_up(const Feedback& feedback, bool new_round);
-  double target_queue() const;
-  double smallest_rtt() const { return smallest_rtt_; }
+  void cruise(const Feedback& feedback, bool new_round);
+  void drain(const Feedback& feedback);
+  void compete(const Feedback& feedback, bool new_round);
+  void watch_for_others(const Feedback& feedback);
 
+  void begin_cruise(Micros now);
+  void begin_drain(const Feedback& feedback);
+  void end_drain(const Feedback& feedback);
+  double target_queue() const;
+  double full_queue() const;  // above it, the bottleneck is surely busy
+  double feedback_delay() const { return delay_.smallest_rtt() + 0.015; }
+  double chance(double from, double to) { return std::uniform_real_distribution<double>(from, to)(random_); }
+
+  std::mt19937_64 random_;
   double ceiling_;
-  double packet_bits_;
   Phase phase_ = Phase::kStartUp;
-  double bandwidth_;           // packets a second
-  double smallest_rtt_ = 0.1;  // seconds
-  double queue_ = 0;           // seconds
+  double bandwidth_;  // packets a second that the bottleneck carries of this flow, lost ones included
   double gain_;
-  bool measured_ = false;  // a delivery rate, at least once
 
   RoundTrips rounds_;
+  PathDelay delay_;
+  LossShare losses_;
+  WindowedFilter<std::greater<double>, 3> rates_;  // by round
+
+  // Start-up.
   StartUpDelay start_up_delay_;
-  WindowedFilter<std::greater<double>, 4> rates_;  // by round
-  WindowedMin rtts_;
-  WindowedMin base_delay_;
-  WindowedFilter<std::less<double>, 4> recent_delay_;
   double plateau_ = 0;
   int plateau_rounds_ = 0;
+
+  // Growth while the queue is empty.
+  size_t level_ = 0;
+  int64_t level_round_ = 0;
+  double level_bandwidth_ = 0;
+  int low_rounds_ = 0;
+  Micros hold_until_ = 0;
+
+  // Draining.
+  Micros drain_at_ = 0;
+  Micros drain_until_ = 0;
+  double drain_gain_ = 1;
+  int64_t drained_from_ = -1;  // `delivered` when it began and ended: which packets were sent meanwhile
+  int64_t drained_to_ = -1;
+
+  double queue_limit_ = 1;  // of the target: what overflow has taught
+  Micros limit_lowered_ = 0;
+
+  // The rate at which packets come out of a busy bottleneck, over a part of a round trip.
+  Micros drained_since_ = 0;
+  int64_t drained_delivered_ = 0;
+
+  // Others.
+  Micros stuck_since_ = 0;  // the queue does not shrink since then; 0: there is none
+  double stuck_queue_ = 0;
+  Micros test_at_ = 0;
+  int compete_place_ = 0;
+  int64_t compete_round_ = 0;
 };
 
 }  // namespace longhaul::udt

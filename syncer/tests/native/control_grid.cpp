@@ -91,7 +91,7 @@ void traces(const std::string& law, const std::string& folder) {
   for (const char* name : {"lte-driving", "5g-driving", "3g-driving", "leo-satellite", "geo-satellite", "train-tunnels"}) {
     for (bool up : {false, true}) {
       PathSettings path = read_trace(folder + "/" + name + ".trace", up);
-      Micros length = 120'000'000;
+      Micros length = 300'000'000;
       Result result = simulate(path, {flow_of(kind_of(law))}, length);
       double offered = result.offered_bits(3'000'000, length) / (static_cast<double>(length - 3'000'000) * 1e-6);
       const FlowResult& mine = result.flows[0];
@@ -145,12 +145,12 @@ void pairs(const std::string& law) {
 void steps(const std::string& law, const std::string& which, double every) {
   PathSettings path;
   path.buffer_bits = 4e6 * 8;
-  if (which == "down") path.steps = {{0, 100e6, 30'000, 0, false}, {8'000'000, 10e6, 30'000, 0, false}};
-  if (which == "up") path.steps = {{0, 10e6, 30'000, 0, false}, {8'000'000, 100e6, 30'000, 0, false}};
-  if (which == "route") path.steps = {{0, 100e6, 20'000, 0, false}, {8'000'000, 100e6, 50'000, 0, false}};
-  if (which == "back") path.steps = {{0, 100e6, 50'000, 0, false}, {8'000'000, 100e6, 20'000, 0, false}};
-  if (which == "gap") path.steps = {{0, 50e6, 30'000, 0, false}, {8'000'000, 80, 30'000, 0, false}, {9'500'000, 50e6, 30'000, 0, false}};
-  if (which == "slow") path.steps = {{0, 64e3, 50'000, 0, false}};
+  if (which == "down") path.steps = {{0, 100e6, 30'000, 0, false, 0}, {8'000'000, 10e6, 30'000, 0, false, 0}};
+  if (which == "up") path.steps = {{0, 10e6, 30'000, 0, false, 0}, {8'000'000, 100e6, 30'000, 0, false, 0}};
+  if (which == "route") path.steps = {{0, 100e6, 20'000, 0, false, 0}, {8'000'000, 100e6, 50'000, 0, false, 0}};
+  if (which == "back") path.steps = {{0, 100e6, 50'000, 0, false, 0}, {8'000'000, 100e6, 20'000, 0, false, 0}};
+  if (which == "gap") path.steps = {{0, 50e6, 30'000, 0, false, 0}, {8'000'000, 80, 30'000, 0, false, 0}, {9'500'000, 50e6, 30'000, 0, false, 0}};
+  if (which == "slow") path.steps = {{0, 64e3, 50'000, 0, false, 0}};
   Micros length = which == "slow" ? 60'000'000 : 20'000'000;
   Micros next = 0;
   FlowSettings flow = flow_of(kind_of(law));

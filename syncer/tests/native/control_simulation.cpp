@@ -46,7 +46,8 @@ class Bottleneck {
   Nanos enqueue(Nanos now, bool* overflow) {
     *overflow = false;
     while (!departures_.empty() && departures_.front() <= now) departures_.pop_front();
-    if (enqueueing_.at(now, nullptr).blocked) return -1;
+    const PathStep& step = enqueueing_.at(now, nullptr);
+    if (step.blocked || (step.loss > 0 && uniform() < step.loss)) return -1;
     if (path_.loss_first && lost_by_chance()) return -1;
     if ((static_cast<double>(departures_.size()) + 1) * kPacketBits > path_.buffer_bits + kPacketBits) {
       *overflow = true;
@@ -488,7 +489,7 @@ FlowSettings flow_of(ControlKind kind, double rate, double ceiling, uint64_t see
 
 PathSettings constant_path(double bits_per_second, Micros round_trip, double buffer_bdp, double loss) {
   PathSettings path;
-  path.steps = {PathStep{0, bits_per_second, round_trip / 2, 0, false}};
+  path.steps = {PathStep{0, bits_per_second, round_trip / 2, 0, false, 0}};
   path.buffer_bits = std::max(buffer_bdp * bits_per_second * static_cast<double>(round_trip) * 1e-6, 4 * kPacketBits);
   path.loss = loss;
   return path;

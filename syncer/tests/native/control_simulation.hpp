@@ -26,6 +26,7 @@ struct PathStep {
   Micros delay = 40'000;  // one way; the way back has the same
   Micros jitter = 0;      // +- of the way there
   bool blocked = false;   // all is lost
+  double loss = 0;        // by chance, beside the path's own
 };
 
 struct PathSettings {

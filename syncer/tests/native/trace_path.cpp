@@ -59,7 +59,7 @@ PathSettings read_trace(const std::string& file, bool up) {
     step.delay = static_cast<Micros>(value["delay_ms"] * 1000);
     step.jitter = static_cast<Micros>(value["jitter_ms"] * 1000);
     step.blocked = value["blocked"] > 0;
-    if (value.contains("loss_pct")) path.loss = std::max(path.loss, value["loss_pct"] / 100);
+    step.loss = value["loss_pct"] / 100;
     path.steps.push_back(step);
   }
   return path;
