@@ -109,17 +109,23 @@ Micros Acknowledger::report_deadline() const {
 Report Acknowledger::take_report(const ReceiveBuffer& buffer, uint32_t peer_initial, bool ended, uint8_t* list,
                                  size_t list_capacity, size_t& list_size, Micros now) {
   Report report;
+  PacketNumber known_from = std::max(told_to_, buffer.acknowledged());
   PacketNumber known_to = buffer.highest();
   LossWriter writer(list, list_capacity);
-  for (const Gap& gap : gaps_) {
-    if (!writer.add({to_wire(peer_initial, gap.first), to_wire(peer_initial, gap.last)})) {
-      known_to = gap.first;
+  auto gap = std::lower_bound(gaps_.begin(), gaps_.end(), known_from,
+                              [](const Gap& left, PacketNumber right) { return left.last < right; });
+  for (; gap != gaps_.end(); ++gap) {
+    if (!writer.add({to_wire(peer_initial, gap->first), to_wire(peer_initial, gap->last)})) {
+      known_to = gap->first;
       break;
     }
   }
   list_size = writer.size();
+  report.last_part = gap == gaps_.end();
+  told_to_ = report.last_part ? 0 : known_to;
   report.number = next_number_++ & kSequenceMask;
   report.acknowledged = to_wire(peer_initial, buffer.acknowledged());
+  report.known_from = to_wire(peer_initial, known_from);
   report.known_to = to_wire(peer_initial, known_to);
   report.arrived = static_cast<uint64_t>(arrived_);
   report.duplicates = static_cast<uint32_t>(duplicates_);

@@ -23,6 +23,7 @@ class Acknowledger {
   static constexpr Micros kShortestInterval = 1'000;
   static constexpr int64_t kLightEvery = 64;        // packets between light ACKs
   static constexpr size_t kRememberedAcks = 256;
+  static constexpr int kMostParts = 8;  // of a report in one turn
 
   // A data packet came. `stamp`: its time stamp; `beyond_highest`: the highest that had arrived before it, plus one.
   void on_arrival(PacketNumber number, PacketNumber highest_before, ReceiveBuffer::Arrival arrival, uint32_t stamp,
@@ -42,7 +43,8 @@ class Acknowledger {
 
   // To an extended peer.
   Micros report_deadline() const;
-  // Fills in all but the missing ranges, which are written to `list`; then counts as sent.
+  // Fills in all but the missing ranges, which are written to `list`. A list with no room for all of them makes this one
+  // of several parts: take the next at once, up to kMostParts in a turn; what is still left comes first in the next turn.
   Report take_report(const ReceiveBuffer& buffer, uint32_t peer_initial, bool ended, uint8_t* list, size_t list_capacity,
                      size_t& list_size, Micros now);
 
@@ -86,6 +88,7 @@ class Acknowledger {
 
   // reports
   uint32_t next_number_ = 1;
+  PacketNumber told_to_ = 0;  // where the last part of a report ended that was not the last
   Micros last_told_at_ = 0;
   int64_t unreported_ = 0;  // packets (also duplicates) since the last report
   bool new_gap_ = false;

@@ -174,8 +174,11 @@ void Connection::on_report(const PacketView& packet, Micros now) {
   if (!report) return;
   if (any_report_ && static_cast<int32_t>((report->number - last_report_) << 1) <= 0) return;
   PacketNumber acknowledged = own_number(report->acknowledged);
+  PacketNumber known_from = own_number(report->known_from);
   PacketNumber known_to = own_number(report->known_to);
-  if (acknowledged > known_to || known_to > scoreboard_.next_new() || acknowledged < scoreboard_.acknowledged()) return;
+  if (acknowledged > known_from || known_from > known_to || known_to > scoreboard_.next_new() ||
+      acknowledged < scoreboard_.acknowledged())
+    return;
   peer_hello_seen_ = true;
   any_report_ = true;
   last_report_ = report->number;
@@ -184,12 +187,13 @@ void Connection::on_report(const PacketView& packet, Micros now) {
     ack2_due_ = report->number;
     ack2_at_ = now;
   }
-  conclude_feedback(now, take_in(*report, acknowledged, known_to, now));
+  conclude_feedback(now, take_in(*report, acknowledged, known_from, known_to, now));
   set_window(acknowledged, report->available_packets);
   if (report->ended && own_end_ && acknowledged >= *own_end_) own_end_arrived_ = true;
 }
 
-Micros Connection::take_in(const Report& report, PacketNumber acknowledged, PacketNumber known_to, Micros now) {
+Micros Connection::take_in(const Report& report, PacketNumber acknowledged, PacketNumber known_from,
+                           PacketNumber known_to, Micros now) {
   uint64_t arrivals = report.arrived + report.duplicates;
   bool something_came = arrivals != reported_arrivals_;
   reported_arrivals_ = arrivals;
@@ -214,31 +218,24 @@ Micros Connection::take_in(const Report& report, PacketNumber acknowledged, Pack
   }
   scoreboard_.begin_feedback(now, clock);
   scoreboard_.acknowledge(acknowledged);
-  PacketNumber cursor = acknowledged;
-  LossReader delivered_between(report.missing);
-  while (std::optional<LossRange> range = delivered_between.next()) {
-    PacketNumber first = own_number(range->first);
-    PacketNumber last = own_number(range->last);
-    if (first < cursor || last < first || last >= known_to) break;
-    scoreboard_.deliver(cursor, first);
-    cursor = last + 1;
-  }
-  if (!delivered_between.malformed()) scoreboard_.deliver(cursor, known_to);
-
+  // What is missing is lost if something that was sent later arrived: later by more than the path reorders.
   Micros most = round_trip_.smoothed();
   Micros reordering = std::max(std::min(most / 8, kShortestReordering),
                                std::min<Micros>(report.reordering_us + report.reordering_us / 4, most));
   Micros sent_before = newest_echo_ - reordering;
+  PacketNumber cursor = known_from;
   LossReader missing(report.missing);
   while (std::optional<LossRange> range = missing.next()) {
     PacketNumber first = own_number(range->first);
     PacketNumber last = own_number(range->last);
-    if (last < first || last >= known_to) break;
+    if (first < cursor || last < first || last >= known_to) return rtt;
+    scoreboard_.deliver(cursor, first);
     scoreboard_.lose_reported(first, last + 1, sent_before - 1);
+    cursor = last + 1;
   }
-  // A list that is full says nothing of what comes after it.
-  bool complete = report.missing.size() + 8 <= payload_size_ - kReportSize;
-  if (complete && something_came) scoreboard_.lose_sent_before(sent_before);
+  if (missing.malformed()) return rtt;
+  scoreboard_.deliver(cursor, known_to);
+  if (report.last_part) scoreboard_.lose_tail(known_to, sent_before);
   return rtt;
 }
 
@@ -454,14 +451,19 @@ void Connection::emit_acknowledgement(Micros now, Outbox& outbox) {
     return;
   }
   ControlHeader header{ControlType::kUser, static_cast<uint16_t>(Extension::kReport), 0, 0, 0};
-  bool put = put_control(header, payload_size_, now, outbox, [&](uint8_t* body, ControlHeader&) {
-    size_t list_size = 0;
-    Report report =
-        acknowledger_.take_report(receive_, settings_.agreement.peer_initial, peer_state_ == PeerState::kEnded,
-                                  body + kReportSize, payload_size_ - kReportSize, list_size, now);
-    return write_report(report, body) + list_size;
-  });
-  if (put) ++counted_.acknowledgements_sent;
+  bool whole = false;
+  for (int part = 0; part < Acknowledger::kMostParts && !whole; ++part) {
+    bool put = put_control(header, payload_size_, now, outbox, [&](uint8_t* body, ControlHeader&) {
+      size_t list_size = 0;
+      Report report =
+          acknowledger_.take_report(receive_, settings_.agreement.peer_initial, peer_state_ == PeerState::kEnded,
+                                    body + kReportSize, payload_size_ - kReportSize, list_size, now);
+      whole = report.last_part;
+      return write_report(report, body) + list_size;
+    });
+    if (!put) return;
+    ++counted_.acknowledgements_sent;
+  }
 }
 
 void Connection::emit_plain_acknowledgements(Micros now, Outbox& outbox) {

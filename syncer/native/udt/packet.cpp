@@ -188,24 +188,31 @@ size_t write_hello(const Hello& hello, uint8_t* out) {
   return kHelloSize;
 }
 
+namespace {
+constexpr uint32_t kReportEnded = 1;
+constexpr uint32_t kReportLastPart = 2;
+}  // namespace
+
 std::optional<Report> parse_report(Bytes body) {
   if (body.size() < kReportSize || body.size() % 4 != 0) return std::nullopt;
   const uint8_t* at = body.data();
   Report report;
   report.number = read_u32(at);
   report.acknowledged = read_u32(at + 4);
-  report.known_to = read_u32(at + 8);
-  report.arrived = read_u64(at + 12);
-  report.duplicates = read_u32(at + 20);
-  report.echo = read_u32(at + 24);
-  report.echo_held_us = read_u32(at + 28);
-  report.arrival_clock_us = read_u32(at + 32);
-  report.available_packets = read_u32(at + 36);
-  report.reordering_us = read_u32(at + 40);
-  report.ended = (read_u32(at + 44) & 1u) != 0;
+  report.known_from = read_u32(at + 8);
+  report.known_to = read_u32(at + 12);
+  report.arrived = read_u64(at + 16);
+  report.duplicates = read_u32(at + 24);
+  report.echo = read_u32(at + 28);
+  report.echo_held_us = read_u32(at + 32);
+  report.arrival_clock_us = read_u32(at + 36);
+  report.available_packets = read_u32(at + 40);
+  report.reordering_us = read_u32(at + 44);
+  report.ended = (read_u32(at + 48) & kReportEnded) != 0;
+  report.last_part = (read_u32(at + 48) & kReportLastPart) != 0;
   report.missing = body.subspan(kReportSize);
-  if (!is_sequence(report.acknowledged) || !is_sequence(report.known_to) ||
-      !is_ascending(report.acknowledged, report.known_to))
+  if (!is_sequence(report.acknowledged) || !is_sequence(report.known_from) || !is_sequence(report.known_to) ||
+      !is_ascending(report.acknowledged, report.known_from) || !is_ascending(report.known_from, report.known_to))
     return std::nullopt;
   return report;
 }
@@ -213,15 +220,16 @@ std::optional<Report> parse_report(Bytes body) {
 size_t write_report(const Report& report, uint8_t* out) {
   write_u32(out, report.number);
   write_u32(out + 4, report.acknowledged & kSequenceMask);
-  write_u32(out + 8, report.known_to & kSequenceMask);
-  write_u64(out + 12, report.arrived);
-  write_u32(out + 20, report.duplicates);
-  write_u32(out + 24, report.echo);
-  write_u32(out + 28, report.echo_held_us);
-  write_u32(out + 32, report.arrival_clock_us);
-  write_u32(out + 36, report.available_packets);
-  write_u32(out + 40, report.reordering_us);
-  write_u32(out + 44, report.ended ? 1u : 0u);
+  write_u32(out + 8, report.known_from & kSequenceMask);
+  write_u32(out + 12, report.known_to & kSequenceMask);
+  write_u64(out + 16, report.arrived);
+  write_u32(out + 24, report.duplicates);
+  write_u32(out + 28, report.echo);
+  write_u32(out + 32, report.echo_held_us);
+  write_u32(out + 36, report.arrival_clock_us);
+  write_u32(out + 40, report.available_packets);
+  write_u32(out + 44, report.reordering_us);
+  write_u32(out + 48, (report.ended ? kReportEnded : 0) | (report.last_part ? kReportLastPart : 0));
   return kReportSize;
 }
 

@@ -33,7 +33,7 @@ enum class ControlType : uint16_t {
 };
 
 // Subtypes of kUser that our own peers exchange. libudt hands them to its congestion control, which ignores them.
-enum class Extension : uint16_t { kHello = 0x4c01, kReport = 0x4c02, kEnd = 0x4c03, kParity = 0x4c04 };
+enum class Extension : uint16_t { kHello = 0x4c01, kReport = 0x4c02, kEnd = 0x4c03 };
 
 // Place of a packet in its message, the two top bits of the third header word's message number.
 enum class Boundary : uint8_t { kMiddle = 0, kLast = 1, kFirst = 2, kOnly = 3 };
@@ -150,7 +150,6 @@ struct Hello {
   uint32_t features = 0;
   bool heard = false;
 };
-constexpr uint32_t kFeatureParity = 1;
 std::optional<Hello> parse_hello(Bytes body);
 size_t write_hello(const Hello& hello, uint8_t* out);
 constexpr size_t kHelloSize = 16;
@@ -159,7 +158,11 @@ constexpr size_t kHelloSize = 16;
 struct Report {
   uint32_t number = 0;             // counts up; an older one that comes late is ignored
   uint32_t acknowledged = 0;       // wire sequence: all before it arrived
-  uint32_t known_to = 0;           // wire sequence: all before it arrived, but for the missing ranges
+  // Wire sequences: of [known_from, known_to) all arrived, but for the missing ranges. A long list comes in parts, each a
+  // report of its own; `last_part` says that nothing at or after known_to arrived.
+  uint32_t known_from = 0;
+  uint32_t known_to = 0;
+  bool last_part = true;
   uint64_t arrived = 0;            // distinct packets, total
   uint32_t duplicates = 0;         // total
   uint32_t echo = 0;               // time stamp of the data packet that came last
@@ -170,7 +173,7 @@ struct Report {
   bool ended = false;              // the whole stream up to the sender's end arrived
   Bytes missing;                   // for LossReader
 };
-constexpr size_t kReportSize = 48;  // without the missing ranges
+constexpr size_t kReportSize = 52;  // without the missing ranges
 std::optional<Report> parse_report(Bytes body);
 size_t write_report(const Report& report, uint8_t* out);  // kReportSize bytes; the caller appends the ranges behind it
 

@@ -10,9 +10,7 @@ Scoreboard::Scoreboard(size_t packets)
       mask_(capacity_ - 1),
       records_(std::make_unique_for_overwrite<Transmission[]>(capacity_)),
       lost_(capacity_),
-      arrived_(capacity_),
-      log_capacity_(2 * capacity_),
-      log_(std::make_unique_for_overwrite<Sent[]>(log_capacity_)) {}
+      arrived_(capacity_) {}
 
 std::optional<PacketNumber> Scoreboard::first_lost() const {
   if (lost_.empty()) return std::nullopt;
@@ -47,7 +45,6 @@ void Scoreboard::on_sent(PacketNumber number, Micros now) {
   record.application_limited = application_limited_until_ > delivered_;
   if (record.times < 255) ++record.times;
   ++in_flight_;
-  remember_sent(number, now);
 }
 
 void Scoreboard::mark_application_limited() { application_limited_until_ = std::max<int64_t>(delivered_ + in_flight_, 1); }
@@ -114,14 +111,12 @@ void Scoreboard::lose_reported(PacketNumber first, PacketNumber end, Micros fres
     if (at(number).state == State::kInFlight && at(number).sent_at <= fresh_after) mark_lost(number);
 }
 
-void Scoreboard::lose_sent_before(Micros sent_before) {
-  while (log_size_ > 0) {
-    Sent sent = log_[log_head_];
-    bool current = is_current(sent);
-    if (current && sent.at >= sent_before) return;
-    if (current) mark_lost(sent.number);
-    log_head_ = (log_head_ + 1) % log_capacity_;
-    --log_size_;
+void Scoreboard::lose_tail(PacketNumber first, Micros sent_before) {
+  // In the order in which they were sent, but for a probe now and then, which ends the search no more than one turn early.
+  for (PacketNumber number = std::max(first, acknowledged_); number < next_new_; ++number) {
+    if (at(number).state != State::kInFlight) continue;
+    if (at(number).sent_at >= sent_before) return;
+    mark_lost(number);
   }
 }
 
@@ -175,26 +170,6 @@ Feedback Scoreboard::end_feedback(Micros now) {
           static_cast<double>(feedback.sample_delivered) * 1e6 / static_cast<double>(feedback.sample_interval);
   }
   return feedback;
-}
-
-bool Scoreboard::is_current(const Sent& sent) const {
-  return sent.number >= acknowledged_ && at(sent.number).state == State::kInFlight && at(sent.number).sent_at == sent.at;
-}
-
-void Scoreboard::remember_sent(PacketNumber number, Micros now) {
-  if (log_size_ == log_capacity_) compact_log();
-  log_[(log_head_ + log_size_) % log_capacity_] = {number, now};
-  ++log_size_;
-}
-
-// At most one entry of each packet of the window is current, so at least half of a full log goes.
-void Scoreboard::compact_log() {
-  size_t kept = 0;
-  for (size_t i = 0; i < log_size_; ++i) {
-    Sent sent = log_[(log_head_ + i) % log_capacity_];
-    if (is_current(sent)) log_[(log_head_ + kept++) % log_capacity_] = sent;
-  }
-  log_size_ = kept;
 }
 
 }  // namespace longhaul::udt

@@ -43,9 +43,10 @@ class Scoreboard {
   void begin_feedback(Micros now, Micros clock);
   void acknowledge(PacketNumber number);                        // all before it arrived
   void deliver(PacketNumber first, PacketNumber end);           // [first, end) arrived
-  void lose_reported(PacketNumber first, PacketNumber end, Micros fresh_after);  // NAK: but not what was sent after
-  // All that was sent before `sent_before` and is not known to have arrived is lost.
-  void lose_sent_before(Micros sent_before);
+  // The receiver misses [first, end): lost, but for what was sent after `fresh_after`.
+  void lose_reported(PacketNumber first, PacketNumber end, Micros fresh_after);
+  // Nothing from `first` on arrived, although what was sent at `sent_before` did: what was sent before that is lost.
+  void lose_tail(PacketNumber first, Micros sent_before);
   // The first hole of a peer that tells no more than this was sent again before `sent_before` and is lost again; so are
   // others whose retransmission is older than `others_before`.
   void lose_stale_holes(Micros sent_before, Micros others_before);
@@ -74,18 +75,10 @@ class Scoreboard {
     bool application_limited;
     bool abandoned;
   };
-  struct Sent {
-    PacketNumber number;
-    Micros at;
-  };
-
   Transmission& at(PacketNumber number) { return records_[static_cast<uint64_t>(number) & mask_]; }
   const Transmission& at(PacketNumber number) const { return records_[static_cast<uint64_t>(number) & mask_]; }
   void mark_delivered(PacketNumber number);
   void mark_lost(PacketNumber number);
-  void remember_sent(PacketNumber number, Micros now);
-  bool is_current(const Sent& sent) const;
-  void compact_log();
 
   size_t capacity_;
   uint64_t mask_;
@@ -103,11 +96,6 @@ class Scoreboard {
   Micros delivered_at_ = 0;
   Micros first_sent_at_ = 0;
   int64_t application_limited_until_ = 0;  // in terms of delivered_
-
-  size_t log_capacity_;
-  std::unique_ptr<Sent[]> log_;  // ring: transmissions in the order of their times
-  size_t log_head_ = 0;
-  size_t log_size_ = 0;
 
   // of the feedback under way
   Micros clock_ = 0;

@@ -231,19 +231,21 @@ TEST_CASE("drop requests and the messages of our own survive writing and parsing
   CHECK(!parse_drop_request(words({0x80000005u, 6})));
 
   bytes.resize(64);
-  bytes.resize(write_hello({.version = 3, .features = kFeatureParity, .heard = true}, bytes.data()));
+  bytes.resize(write_hello({.version = 3, .features = 5, .heard = true}, bytes.data()));
   CHECK(bytes.size() == kHelloSize);
   const auto hello = parse_hello(bytes);
   REQUIRE(hello);
   CHECK(hello->version == 3);
-  CHECK(hello->features == kFeatureParity);
+  CHECK(hello->features == 5);
   CHECK(hello->heard);
   CHECK(!parse_hello(Bytes(bytes).first(15)));
   CHECK(!parse_hello(words({0, 0, 0, 0})));
 
   const Report report{.number = 1,
                       .acknowledged = kSequenceMask,
+                      .known_from = 4,
                       .known_to = 10,
+                      .last_part = false,
                       .arrived = 0x123456789abcull,
                       .duplicates = 2,
                       .echo = 3,
@@ -260,7 +262,9 @@ TEST_CASE("drop requests and the messages of our own survive writing and parsing
   REQUIRE(parsed);
   CHECK(parsed->number == 1);
   CHECK(parsed->acknowledged == kSequenceMask);
+  CHECK(parsed->known_from == 4);
   CHECK(parsed->known_to == 10);
+  CHECK(!parsed->last_part);
   CHECK(parsed->arrived == 0x123456789abcull);
   CHECK(parsed->duplicates == 2);
   CHECK(parsed->echo == 3);
@@ -272,7 +276,7 @@ TEST_CASE("drop requests and the messages of our own survive writing and parsing
   CHECK(parsed->missing.size() == 4);
   CHECK(!parse_report(Bytes(out).first(kReportSize - 1)));
   CHECK(!parse_report(Bytes(out).first(kReportSize + 2)));
-  write_u32(out.data() + 8, kSequenceMask - 1);  // known to less than is acknowledged
+  write_u32(out.data() + 12, kSequenceMask - 1);  // known to less than is acknowledged
   CHECK(!parse_report(out));
 
   bytes.resize(64);
