@@ -58,7 +58,7 @@ class Options {
         values_[std::string(name)] = "1";
         continue;
       }
-      if (!std::strstr(kHelp, ("  " + std::string(name) + " ").c_str())) usage("no such option: " + std::string(name));
+      if (!std::strstr(kHelp, (" " + std::string(name) + " ").c_str())) usage("no such option: " + std::string(name));
       if (i + 1 == argc) usage(std::string(name) + " needs a value");
       values_[std::string(name)] = argv[++i];
     }
