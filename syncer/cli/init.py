@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from syncer.cli.options import HomeOption, JsonOption
+from syncer.cli.options import HomeOption, JsonOption, RateOption, TransportOption
 
 
 def register(app: typer.Typer) -> None:
@@ -19,15 +19,16 @@ def register(app: typer.Typer) -> None:
         folder: Annotated[Path, typer.Option(help="The directory to keep in sync; made if it is missing.")],
         address: Annotated[str, typer.Option(help="This host's IP address, as the other sites reach it.")],
         control_port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port of the control channel.")] = 7420,
-        data_port: Annotated[int, typer.Option(min=1, max=65535, help="UDP port of the mover.")] = 7421,
-        rate: Annotated[str, typer.Option(help="Sending rate to each site: auto, or as 90mbit.")] = "auto",
+        data_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the movers, UDP and TCP.")] = 7421,
+        rate: RateOption = "auto",
+        transport: TransportOption = "auto",
         as_json: JsonOption = False,
     ) -> None:
         """Make a site: its home, its keys and its folder.
 
         Example: syncer init --home ~/sync --site oslo --folder /data --address 192.0.2.10
         """
-        from syncer.site.setup import initialise, parse_rate
+        from syncer.site.setup import initialise, parse_rate, parse_transport
 
         config = initialise(
             home,
@@ -37,6 +38,7 @@ def register(app: typer.Typer) -> None:
             control_port=control_port,
             data_port=data_port,
             rate_bps=parse_rate(rate),
+            transport=parse_transport(transport),
         )
         if as_json:
             keys = ("site", "public_key", "address", "control_port", "data_port", "folder")

@@ -13,7 +13,9 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def log(
         home: HomeOption,
-        process: Annotated[str | None, typer.Option(help="One process only: coordinator, mover-udt, circusd.")] = None,
+        process: Annotated[
+            str | None, typer.Option(help="One process only: coordinator, mover-udt, mover-tcp, circusd.")
+        ] = None,
         follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as lines arrive.")] = False,
     ) -> None:
         """Print the logs of the site's processes.

@@ -9,7 +9,7 @@ import typer
 
 from syncer.errors import SyncerError
 
-COMMANDS = ("init", "site", "run", "status", "wait", "log")
+COMMANDS = ("init", "site", "run", "status", "speedtest", "wait", "log")
 """Modules of this package, in the order of ``--help``; each has ``register(app)``."""
 
 app = typer.Typer(

@@ -20,16 +20,55 @@ def register(app: typer.Typer) -> None:
         home: HomeOption,
         address: Annotated[str, typer.Option(help="Its address: IP or IP:PORT (of its control channel).")],
         key: Annotated[str, typer.Option(help="Its public key, as its `syncer init` printed it.")],
-        data_port: Annotated[int, typer.Option(min=1, max=65535, help="Its mover's UDP port.")] = 7421,
+        data_port: Annotated[int, typer.Option(min=1, max=65535, help="Its movers' port, UDP and TCP.")] = 7421,
+        transport: Annotated[
+            str | None, typer.Option(help="Of this link: auto (as measured), udt or tcp.", show_default=False)
+        ] = None,
+        rate: Annotated[
+            str | None, typer.Option(help="Most that is sent to it: auto, or as 50Mbit/s.", show_default=False)
+        ] = None,
     ) -> None:
         """Add another site, or change what is known of it. A running engine takes it up at once.
 
         Example: syncer site add lima --home ~/sync --address 192.0.2.20 --key 'THE KEY THAT INIT PRINTED THERE'
         """
-        from syncer.site.setup import add_site
+        from syncer.site.setup import add_site, parse_rate, parse_transport
 
-        running = add_site(home, name, address=address, key=key, data_port=data_port)
+        running = add_site(
+            home,
+            name,
+            address=address,
+            key=key,
+            data_port=data_port,
+            transport=None if transport is None else parse_transport(transport),
+            rate_bps=None if rate is None else parse_rate(rate),
+        )
         typer.echo(f"Added {name}." + (" The running engine knows it." if running else ""))
+
+    @sites.command("set")
+    def set_link(
+        name: Annotated[str, typer.Argument(help="The other site's name, or this one's: for all links at once.")],
+        home: HomeOption,
+        transport: Annotated[
+            str | None,
+            typer.Option(help="auto (as measured), udt, tcp; default: as this site's.", show_default=False),
+        ] = None,
+        rate: Annotated[
+            str | None,
+            typer.Option(
+                help="Most that is sent there, headers included: auto (no cap), as 50Mbit/s; default: as this site's.",
+                show_default=False,
+            ),
+        ] = None,
+    ) -> None:
+        """Pin the transport of a link, or cap its rate. A running engine takes it up at once.
+
+        Example: syncer site set lima --home ~/sync --transport tcp --rate 50Mbit/s
+        """
+        from syncer.site.setup import set_site
+
+        running = set_site(home, name, transport=transport, rate=rate)
+        typer.echo(f"Set {name}." + (" The running engine has taken it up." if running else ""))
 
     @sites.command("list")
     def list_sites(home: HomeOption, as_json: JsonOption = False) -> None:
@@ -41,7 +80,7 @@ def register(app: typer.Typer) -> None:
 
         peers = Home(home).load().sites
         if as_json:
-            keys = ("name", "address", "control_port", "data_port", "key")
+            keys = ("name", "address", "control_port", "data_port", "key", "transport", "rate_bps")
             typer.echo(json.dumps([{key: getattr(peer, key) for key in keys} for peer in peers]))
             return
         for peer in peers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import typer
 
@@ -35,9 +36,27 @@ def register(app: typer.Typer) -> None:
             f" {answer['conflicts']} conflict copies"
         )
         for peer in answer["peers"]:
-            state = "connected" if peer["connected"] else "not connected"
-            session = peer["session"]
-            rate = f", {session['delivered_rate_bps'] / 1e6:.1f} Mbit/s" if session and "rtt_us" in session else ""
-            rtt = f", RTT {session['rtt_us'] / 1000:.1f} ms" if rate else ""
-            typer.echo(f"  {peer['site']}: {state}, {'in sync' if peer['in_sync'] else 'not in sync'}{rtt}{rate}")
+            for line in _peer_lines(peer):
+                typer.echo(line)
         typer.echo("  processes: " + ", ".join(f"{row['role']} {row['pid']}" for row in answer["processes"]))
+
+
+def _peer_lines(peer: dict[str, Any]) -> list[str]:
+    state = "connected" if peer["connected"] else "not connected"
+    session, link = peer["session"], peer["link"]
+    rate = f", {session['delivered_rate_bps'] / 1e6:.1f} Mbit/s" if session and "rtt_us" in session else ""
+    rtt = f", RTT {session['rtt_us'] / 1000:.1f} ms" if rate else ""
+    lines = [f"  {peer['site']}: {state}, {'in sync' if peer['in_sync'] else 'not in sync'}{rtt}{rate}"]
+    if link is None or not link["transport"]:
+        return lines if link is None or not peer["connected"] else [*lines, f"    no session: {link['reason']}"]
+    control = f" ({session['congestion_control']})" if rate and session["congestion_control"] else ""
+    cap = f", at most {link['rate_cap_bps'] / 1e6:g} Mbit/s" if link["rate_cap_bps"] else ""
+    lines.append(f"    over {link['transport']}{control}{cap}: {link['reason']}")
+    for row in link["measured"]:
+        way = "to it" if row["direction"] == "there" else "from it"
+        loss = f", loss {row['loss']:.2%}" if row["loss"] is not None else ""
+        lines.append(
+            f"      {row['transport']} {way}: {row['goodput_bps'] / 1e6:.1f} Mbit/s under load, RTT"
+            f" {row['rtt_us'] / 1000:.1f} ms{loss}; {row['age_s']:.0f} s ago"
+        )
+    return lines

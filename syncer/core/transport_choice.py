@@ -142,12 +142,15 @@ class TransportChoice:
             self._trial = None
             self._holder, self._is_measured = "", False
 
-    def force(self, transport: str) -> None:
-        """For a user's speed test, and over what was measured; "": no more."""
-        if transport != self._forced:
-            self._forced = transport
-            self._trial = None
-            self._loaded_s = 0.0
+    def force(self, transport: str, now: float) -> None:
+        """For a user's speed test, and over a pin and what was measured; "": no more, and what it measured counts."""
+        if transport == self._forced:
+            return
+        self._forced = transport
+        self._trial = None
+        self._loaded_s = 0.0
+        if not transport:
+            self._compare(now)
 
     def came_up(self, transport: str, now: float) -> None:
         """A session of it is up."""
@@ -192,6 +195,9 @@ class TransportChoice:
         if not self._available:
             self.reason = "no transport that both sites run"
             return ""
+        if self._forced in self._available:
+            self.reason = "for a speed test"
+            return self._forced
         if self.pinned != AUTO:
             self._holder = self.pinned
             self.reason = "pinned"
@@ -199,9 +205,6 @@ class TransportChoice:
                 self.reason = f"pinned to {self.pinned}, which not both sites run"
                 return ""
             return self.pinned
-        if self._forced in self._available:
-            self.reason = "for a speed test"
-            return self._forced
         self._keep_holder(now)
         self._end_trial(now)
         self._begin_trial(now)
@@ -226,19 +229,16 @@ class TransportChoice:
         """Whether there is another transport to fall back to."""
         return self.pinned == AUTO and len(self._available) > 1
 
-    def compare(self, now: float) -> str | None:
-        """After speed tests of several: the better one by what was measured, and it is used from now on. None when
-        nothing comparable was measured."""
+    # inside
+
+    def _compare(self, now: float) -> None:
+        """Decide by what was measured, if anything comparable was."""
         others = [transport for transport in self._available if transport != self._holder]
         if self.pinned != AUTO or self._holder not in self._available or not others:
-            return None
+            return
         better = self._better(others[0], self._holder, now)
-        if better is None:
-            return None
-        self._settle(others[0] if better else self._holder, now)
-        return self._holder
-
-    # inside
+        if better is not None:
+            self._settle(others[0] if better else self._holder, now)
 
     def _keep_holder(self, now: float) -> None:
         """Stays with what was measured to be better as long as it lives; else the most preferred of the living."""

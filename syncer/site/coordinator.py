@@ -259,7 +259,7 @@ class Coordinator:
     # serving
 
     def _serve(self, site: str, want: control.Want) -> None:
-        if want.session != self.data.session(site):
+        if not self.data.knows(site, want.session):
             return
         refused = []
         for item in want.items:
@@ -399,6 +399,8 @@ class Coordinator:
                 for job in message.jobs:
                     self.data.tell(mover.CancelSend(session=message.session, job=job))
                 self.data.flush()
+            case control.Transports():
+                self.data.peer_transports(site, message)
             case control.SessionOffer():
                 self.data.offered(site, message)
             case control.SessionClosed():

@@ -1,34 +1,38 @@
-"""The movers of this site and their sessions with other sites' movers.
+"""The sessions of this site's movers with other sites' movers, one a link, over the transport that suits it.
 
-The site with the greater name accepts: it makes keys and offers a session over the control channel; the other connects.
-A session that breaks is offered again after a pause that grows while it does not come up.
+The site with the greater name accepts: it chooses the transport, makes keys and offers a session over the control
+channel; the other connects. A session that breaks is offered again after a pause that grows while it does not come up.
+Another transport's session is brought up beside the one in use, which is closed only then.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import secrets
 import time
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
-import msgspec
 import structlog
-import zmq
-import zmq.asyncio
 
-from syncer.site.home import Config
+from syncer.core.transport_choice import DIRECTIONS, Sample, TransportChoice
+from syncer.site.home import AUTO, Config
+from syncer.site.mover_hub import MoverHub
+from syncer.site.speed_tests import SpeedTests
 from syncer.wire import mover_protocol as protocol
-from syncer.wire.control import Message, SessionClosed, SessionOffer
+from syncer.wire.control import REASON_LIMIT, Message, SessionClosed, SessionOffer, Transports
 
-MOVER = "mover-udt"
 FIRST_PAUSE_S = 0.3
 LONGEST_PAUSE_S = 5.0
 OPENING_S = 15.0
+OPENING_WITH_ANOTHER_S = 5.0
+"""A session that is not up after so long is given up; sooner when another transport may do better."""
+
 STALL_S = 15.0
 """A session that owes content and brings none for so long is opened anew, whatever the cause."""
+
+LOADED_SHARE = 0.5
+"""Of a second, in which the sender was held up by the transport: only then does its rate tell of the link."""
 
 log = structlog.get_logger("data")
 
@@ -46,91 +50,116 @@ class Listener(Protocol):
 
 @dataclass
 class _Session:
+    number: int
     site: str
+    transport: str
     up: bool = False
     opened_at: float = field(default_factory=time.monotonic)
+    up_at: float = 0.0
     progress_at: float = field(default_factory=time.monotonic)
     stats: protocol.SessionStats | None = None
+    stats_at: float = 0.0
+    owed: bool = False
+    """Content was owed when the stats came."""
 
 
 @dataclass
 class _Link:
-    """One peer. ``number`` 0: no session."""
+    """A connected peer. ``current`` is the session in use and ``candidate`` the one that is coming up; 0: none."""
 
-    connected: bool = False
-    number: int = 0
+    current: int = 0
+    candidate: int = 0
     pause: float = FIRST_PAUSE_S
     offer_at: float = 0.0
+    peer: Transports | None = None
+    said: Transports | None = None
+    reason: str = ""
+    """Of the offer that brought the session, when the peer chose."""
 
 
 class DataPlane:
-    """Binds the movers' ROUTER in the run directory."""
+    """``endpoint``: where the movers find this coordinator."""
 
     def __init__(self, config: Config, endpoint: str, listener: Listener) -> None:
         self._config = config
         self._listener = listener
-        self._context = zmq.asyncio.Context()
-        self._router = self._context.socket(zmq.ROUTER)
-        for option, value in ((zmq.ROUTER_HANDOVER, 1), (zmq.LINGER, 500), (zmq.SNDHWM, 0), (zmq.RCVHWM, 0)):
-            self._router.setsockopt(option, value)
-        self._router.bind(endpoint)
-        os.chmod(endpoint.removeprefix("ipc://"), 0o600)  # noqa: PTH101
-        self._incarnation = secrets.randbits(62) | 1
-        self._pid = 0
-        self._port = 0
         self._links: dict[str, _Link] = {}
+        self._choices: dict[str, TransportChoice] = {}
         self._sessions: dict[int, _Session] = {}
-        self._outbox: list[protocol.ToMover] = []
-        self.tasks = [asyncio.create_task(self._receive()), asyncio.create_task(self._keep_open())]
+        self._owing: set[str] = set()
+        self._forced: dict[str, str] = {}
+        self.hub = MoverHub(endpoint, config.address, config.data_port, self)
+        self.speed_tests = SpeedTests(self)
+        self.tasks = [self.hub.task, asyncio.create_task(self._keep_open())]
 
     async def close(self) -> None:
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
-        self._router.close()
-        self._context.term()
+        await self.speed_tests.close()
+        await self.hub.close()
 
     def reconfigure(self, config: Config) -> None:
-        """Sites were added or removed."""
-        self._config = config
-
-    @property
-    def mover_pid(self) -> int:
-        """0 while no mover has said hello."""
-        return self._pid
+        """Sites were added or removed, or a link's cap or transport was changed."""
+        before, self._config = self._config, config
+        for session in self._sessions.values():
+            rate = config.rate_to(session.site)
+            if rate != before.rate_to(session.site):
+                self.hub.tell(session.transport, protocol.SetRate(session=session.number, rate_bps=rate))
+        self.hub.flush()
+        self._review()
 
     # peers
 
     def peer_connected(self, site: str) -> None:
-        self._links[site] = _Link(connected=True)
-        self._offer_due()
+        self._links[site] = _Link()
+        self._review()
 
     def peer_disconnected(self, site: str) -> None:
-        link = self._links.pop(site, None)
-        if link is not None and link.number:
-            self._drop(link.number, tell=False)
+        self._links.pop(site, None)
+        for session in [each for each in self._sessions.values() if each.site == site]:
+            self._end(session.number, tell=False)
+
+    def peer_transports(self, site: str, message: Transports) -> None:
+        """What the peer runs and wants."""
+        if (link := self._links.get(site)) is not None:
+            link.peer = message
+            self._review()
 
     def offered(self, site: str, offer: SessionOffer) -> None:
         """The peer's mover accepts a session: connect to it."""
         link, peer = self._links.get(site), self._config.peer(site)
-        if link is None or peer is None or self._config.site > site or not self._pid:
+        if link is None or peer is None or self._config.site > site or not self.hub.port(offer.transport):
             self._listener.say(site, SessionClosed(session=offer.session))
             return
-        if link.number:
-            self._drop(link.number, tell=False)
-        link.number = offer.session
-        self._open(site, offer.session, "connect", peer.address, offer.port, offer.receive_key, offer.send_key)
+        if link.candidate:
+            self._end(link.candidate, tell=False)
+        link.candidate, link.reason = offer.session, offer.reason
+        self._open(
+            _Session(offer.session, site, offer.transport),
+            *("connect", peer.address, offer.port, offer.receive_key, offer.send_key),
+        )
 
     def closed(self, site: str, session: int) -> None:
         """The session is over at the peer's end."""
         found = self._sessions.get(session)
         if found is not None and found.site == site:
-            self._drop(session, tell=False)
+            self._end(session, tell=False, broke=not found.up, reason="the other site closed it")
 
     def session(self, site: str) -> int:
-        """The session with a peer; 0: none."""
+        """The session that is in use with a peer; 0: none."""
         link = self._links.get(site)
-        return link.number if link is not None else 0
+        return link.current if link is not None else 0
+
+    def knows(self, site: str, session: int) -> bool:
+        """Whether the session is one with this peer; it may be coming up, which the peer can know first."""
+        found = self._sessions.get(session)
+        return found is not None and found.site == site
+
+    def transport(self, site: str) -> str:
+        """Of the session in use; "": none."""
+        session = self._sessions.get(self.session(site))
+        return session.transport if session is not None else ""
 
     def stats(self, site: str) -> protocol.SessionStats | None:
         """What the mover last reported of the session with a peer."""
@@ -140,139 +169,176 @@ class DataPlane:
     def watch_progress(self, owing: set[str]) -> None:
         """Close the sessions with these peers that have brought nothing for STALL_S; call about once a second."""
         now = time.monotonic()
+        self._owing = owing
         for number, session in list(self._sessions.items()):
-            if session.site not in owing:
+            if session.site not in owing or not session.up:
                 session.progress_at = now
-            elif session.up and now - session.progress_at > STALL_S:
+            elif now - session.progress_at > STALL_S:
                 log.warning("a session stalls and is opened anew", site=session.site)
-                self._drop(number, tell=True)
+                self._end(number, tell=True, broke=True, reason="it stalled")
+
+    # the choice of the transport
+
+    def choice(self, site: str) -> TransportChoice:
+        """What is known of the transports to a site; kept while the peer comes and goes."""
+        return self._choices.setdefault(site, TransportChoice())
+
+    def decides(self, site: str) -> bool:
+        """Whether this site chooses the link's transport, not the other one."""
+        return self._config.site > site
+
+    def why(self, site: str) -> str:
+        """Why the link has the transport that it has, for users."""
+        link = self._links.get(site)
+        if link is None:
+            return "not connected"
+        if self.decides(site):
+            return "the other site is asked" if link.peer is None else self.choice(site).reason
+        return f"chosen by {site}: {link.reason or 'nothing yet'}"
+
+    def force(self, site: str, transport: str) -> None:
+        """For a speed test: use this transport for now; "": as before."""
+        self._forced.pop(site, None)
+        if transport:
+            self._forced[site] = transport
+        self._review()
 
     # jobs
 
-    def tell(self, message: protocol.ToMover) -> None:
-        """Queue a message for the mover; ``flush`` sends."""
-        self._outbox.append(message)
+    def tell(self, message: protocol.SendFile | protocol.ExpectFile | Any) -> None:
+        """Queue a message for the mover of its session; ``flush`` sends."""
+        if (session := self._sessions.get(message.session)) is not None:
+            self.hub.tell(session.transport, message)
 
     def flush(self) -> None:
-        """Send what was queued in one frame."""
-        if self._outbox and self._pid:
-            batch, self._outbox = self._outbox, []
-            self._send(batch)
-        else:
-            self._outbox.clear()
-
-    def _send(self, batch: list[protocol.ToMover]) -> None:
-        with contextlib.suppress(zmq.Again):
-            self._router.send_multipart([MOVER.encode(), protocol.encode(batch)], zmq.NOBLOCK)
+        """Send what was queued in one frame a mover."""
+        self.hub.flush()
 
     # sessions
 
-    def _open(
-        self, site: str, number: int, role: str, address: str, port: int, send_key: bytes, receive_key: bytes
-    ) -> None:
-        self._sessions[number] = _Session(site)
-        self.tell(
+    def _open(self, session: _Session, role: str, address: str, port: int, send_key: bytes, receive_key: bytes) -> None:
+        self._sessions[session.number] = session
+        self.hub.tell(
+            session.transport,
             protocol.OpenSession(
-                session=number,
-                site=site,
+                session=session.number,
+                site=session.site,
                 role=role,
                 address=address,
                 port=port,
                 send_key=send_key,
                 receive_key=receive_key,
-                rate_bps=self._config.rate_bps,
-            )
+                rate_bps=self._config.rate_to(session.site),
+            ),
         )
         self.flush()
 
-    def _drop(self, number: int, *, tell: bool) -> None:
+    def _end(
+        self, number: int, *, tell: bool, broke: bool = False, timed_out: bool = False, reason: str = "closed"
+    ) -> None:
+        """``broke``: nobody wanted it to end, which speaks against its transport."""
         session = self._sessions.pop(number, None)
         if session is None:
             return
-        self.tell(protocol.CloseSession(session=number))
+        self.hub.tell(session.transport, protocol.CloseSession(session=number))
         self.flush()
-        link = self._links.get(session.site)
-        if link is not None and link.number == number:
-            link.number = 0
-            link.offer_at = time.monotonic() + link.pause
-            link.pause = FIRST_PAUSE_S if session.up else min(2 * link.pause, LONGEST_PAUSE_S)
+        now, choice = time.monotonic(), self.choice(session.site)
         if session.up:
+            choice.ended(session.transport, now, lasted_s=now - session.up_at, broke=broke, reason=reason)
+        elif broke:
+            log.info("a session did not come up", site=session.site, transport=session.transport, reason=reason)
+            choice.failed(session.transport, now, timed_out=timed_out, reason=reason)
+        link = self._links.get(session.site)
+        if link is not None and number in (link.current, link.candidate):
+            link.offer_at = now + link.pause
+            link.pause = FIRST_PAUSE_S if session.up else min(2 * link.pause, LONGEST_PAUSE_S)
+        was_current = link is None or number == link.current
+        if link is not None and number == link.current:
+            link.current = 0
+        if link is not None and number == link.candidate:
+            link.candidate = 0
+        if session.up and was_current:
             self._listener.data_path_down(session.site)
         if tell:
             self._listener.say(session.site, SessionClosed(session=number))
 
-    def _offer_due(self) -> None:
+    def _review(self) -> None:
+        """Say what changed here, give up what does not come up, and offer what is wanted."""
         now = time.monotonic()
-        for number, session in list(self._sessions.items()):
-            if not session.up and now - session.opened_at > OPENING_S:
-                self._drop(number, tell=True)
-        for site, link in self._links.items():
-            if self._config.site > site and not link.number and self._port and now >= link.offer_at:
-                link.number = secrets.randbits(62) | 1
-                send_key, receive_key = secrets.token_bytes(32), secrets.token_bytes(32)
-                self._open(site, link.number, "accept", "", 0, send_key, receive_key)
-                self._listener.say(
-                    site,
-                    SessionOffer(session=link.number, port=self._port, send_key=send_key, receive_key=receive_key),
-                )
+        for site, link in list(self._links.items()):
+            self._say_transports(site, link)
+            choice = self.choice(site)
+            candidate = self._sessions.get(link.candidate)
+            if candidate is not None:
+                patience = OPENING_WITH_ANOTHER_S if self.decides(site) and choice.has_alternative else OPENING_S
+                if now - candidate.opened_at > patience:
+                    reason = f"not up after {patience:.0f} s"
+                    self._end(candidate.number, tell=True, broke=True, timed_out=True, reason=reason)
+            if self.decides(site) and link.peer is not None:
+                self._choose(site, link, link.peer, now)
+
+    def _say_transports(self, site: str, link: _Link) -> None:
+        mine = Transports(
+            running=self.hub.running, pinned=self._config.transport_to(site), test=self._forced.get(site, "")
+        )
+        if mine != link.said:
+            link.said = mine
+            self._listener.say(site, mine)
+
+    def _choose(self, site: str, link: _Link, peer: Transports, now: float) -> None:
+        choice, own_pin = self.choice(site), self._config.transport_to(site)
+        choice.set_available(tuple(each for each in self.hub.running if each in peer.running))
+        choice.pin(own_pin if own_pin != AUTO else peer.pinned)
+        choice.force(self._forced.get(site, "") or peer.test, now)
+        choice.cap_bps = self._config.rate_to(site)
+        wanted, current = choice.wanted(now), self._sessions.get(link.current)
+        candidate = self._sessions.get(link.candidate)
+        if candidate is not None and candidate.transport != wanted:
+            self._end(candidate.number, tell=True)
+        if not wanted or link.candidate or now < link.offer_at or not self.hub.port(wanted):
+            return
+        if current is not None and current.transport == wanted:
+            return
+        link.candidate = secrets.randbits(62) | 1
+        send_key, receive_key = secrets.token_bytes(32), secrets.token_bytes(32)
+        self._open(_Session(link.candidate, site, wanted), "accept", "", 0, send_key, receive_key)
+        self._listener.say(
+            site,
+            SessionOffer(
+                session=link.candidate,
+                transport=wanted,
+                port=self.hub.port(wanted),
+                send_key=send_key,
+                receive_key=receive_key,
+                reason=choice.reason[:REASON_LIMIT],
+            ),
+        )
 
     async def _keep_open(self) -> None:
         while True:
             await asyncio.sleep(FIRST_PAUSE_S)
-            self._offer_due()
+            self._review()
 
-    # what the mover says
+    # what the movers say (mover_hub.Listener)
 
-    async def _receive(self) -> None:
-        while True:
-            name, frame = await self._router.recv_multipart()
-            try:
-                messages = protocol.decode_from_mover(frame)
-            except msgspec.DecodeError as error:
-                log.error("a frame from a mover makes no sense", reason=str(error), mover=name.decode())
-                continue
-            for message in messages:
-                self._handle(message)
-            self.flush()
+    def mover_restarted(self, transport: str) -> None:
+        for session in list(self._sessions.values()):
+            if session.transport == transport:
+                self._end(session.number, tell=True)
 
-    def _handle(self, message: protocol.FromMover) -> None:
-        match message:
-            case protocol.Hello():
-                self._greet(message)
-            case protocol.Listening():
-                self._port = message.port
-                self._offer_due()
-            case protocol.ListenFailed():
-                log.error("the mover cannot listen", reason=message.reason)
-            case _:
-                session = self._sessions.get(message.session)
-                if session is not None:
-                    self._of_session(session, message)
+    def mover_listens(self, transport: str) -> None:
+        self._review()
 
-    def _greet(self, hello: protocol.Hello) -> None:
-        self.flush()
-        self._send([protocol.Welcome(incarnation=self._incarnation)])
-        if hello.pid == self._pid:
+    def mover_says(self, message: protocol.FromMover) -> None:
+        session = self._sessions.get(getattr(message, "session", 0))
+        if session is None:
             return
-        log.info("a mover is here", mover=hello.name, pid=hello.pid)
-        self._pid, self._port = hello.pid, 0
-        for number in list(self._sessions):
-            self._drop(number, tell=True)
-        self._outbox.clear()
-        self.tell(protocol.Listen(address=self._config.address, port=self._config.data_port))
-
-    def _of_session(self, session: _Session, message: protocol.FromMover) -> None:
         match message:
             case protocol.SessionUp():
-                log.info("session up", site=session.site)
-                session.up = True
-                session.progress_at = time.monotonic()
-                if (link := self._links.get(session.site)) is not None:
-                    link.pause = FIRST_PAUSE_S
-                self._listener.data_path_up(session.site)
+                self._came_up(session)
             case protocol.SessionDown():
-                log.info("session down", site=session.site, reason=message.reason)
-                self._drop(message.session, tell=True)
+                log.info("session down", site=session.site, transport=session.transport, reason=message.reason)
+                self._end(session.number, tell=True, broke=True, reason=message.reason)
             case protocol.Received():
                 session.progress_at = time.monotonic()
                 for job in message.jobs:
@@ -284,6 +350,65 @@ class DataPlane:
                 log.warning("sending failed", site=session.site, reason=f"{message.code} {message.detail}")
                 self._listener.send_failed(session.site, message.job)
             case protocol.SessionStats():
-                if session.stats is None or session.stats.content_received != message.content_received:
-                    session.progress_at = time.monotonic()
-                session.stats = message
+                self._take_stats(session, message)
+            case protocol.SpeedResult():
+                self.speed_tests.result(message)
+
+    def _came_up(self, session: _Session) -> None:
+        now, link = time.monotonic(), self._links.get(session.site)
+        if link is None:
+            return
+        log.info("session up", site=session.site, transport=session.transport)
+        session.up, session.up_at, session.progress_at = True, now, now
+        before, link.current, link.candidate = link.current, session.number, 0
+        link.pause = FIRST_PAUSE_S
+        self.choice(session.site).came_up(session.transport, now)
+        if before:
+            self._listener.data_path_down(session.site)
+            self._end(before, tell=True)
+        self._listener.data_path_up(session.site)
+
+    def _take_stats(self, session: _Session, stats: protocol.SessionStats) -> None:
+        now, before = time.monotonic(), session.stats
+        if before is None or before.content_received != stats.content_received:
+            session.progress_at = now
+        owed = session.site in self._owing or self.speed_tests.comes_back(session.site)
+        if before is not None and session.number == self.session(session.site):
+            seconds = now - session.stats_at
+            held_up = (stats.held_up_us - before.held_up_us) / 1e6 > LOADED_SHARE * seconds
+            there = Sample(
+                *("there", seconds, stats.bytes_sent - before.bytes_sent, held_up, stats.rtt_us),
+                *(stats.packets_sent - before.packets_sent, stats.packets_lost - before.packets_lost),
+            )
+            is_coming = owed and session.owed and stats.bytes_received > before.bytes_received
+            back = Sample("back", seconds, stats.bytes_received - before.bytes_received, is_coming, stats.rtt_us)
+            for sample in (there, back):
+                self.choice(session.site).sample(session.transport, now, sample)
+        session.stats, session.stats_at, session.owed = stats, now, owed
+        self.speed_tests.stats(session.site, stats)
+
+    # for status
+
+    def link_report(self, site: str) -> dict[str, Any]:
+        """The transport of a link, why, and what was measured of each, oldest news included."""
+        choice, now = self.choice(site), time.monotonic()
+        measured = [
+            {
+                "transport": transport,
+                "direction": direction,
+                "goodput_bps": int(known.goodput_bps),
+                "seconds": round(known.seconds, 1),
+                "rtt_us": known.rtt_us,
+                "loss": round(known.loss, 5) if direction == DIRECTIONS[0] else None,
+                "age_s": round(now - known.at, 1),
+            }
+            for (transport, direction), known in sorted(choice.measured.items())
+        ]
+        return {
+            "transport": self.transport(site) or None,
+            "reason": self.why(site),
+            "pinned": self._config.transport_to(site),
+            "trial": choice.trial or None,
+            "rate_cap_bps": self._config.rate_to(site),
+            "measured": measured,
+        }

@@ -22,20 +22,26 @@ SOCKET_PATH_LIMIT = 100
 KEY_LENGTH = 40
 DEFAULT_CONTROL_PORT = 7420
 DEFAULT_DATA_PORT = 7421
+AUTO = "auto"
+TRANSPORTS = ("udt", "tcp")
+"""Each has a mover, ``mover-udt`` and so on; all listen on the data port, each in its own protocol."""
 
 
 class PeerConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Another site. ``key`` is its public CURVE key (Z85)."""
+    """Another site. ``key`` is its public CURVE key (Z85). ``transport`` and ``rate_bps`` None: as this site's."""
 
     name: str
     address: str
     control_port: int = DEFAULT_CONTROL_PORT
     data_port: int = DEFAULT_DATA_PORT
     key: str
+    transport: str | None = None
+    rate_bps: int | None = None
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """This site. ``rate_bps`` 0: movers find out the rate themselves."""
+    """This site. ``rate_bps``: what is sent to each other site at most, headers included; 0: as much as goes.
+    ``transport``: ``auto`` (as measured), or the one to use."""
 
     site: str
     folder: str
@@ -43,12 +49,23 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     control_port: int = DEFAULT_CONTROL_PORT
     data_port: int = DEFAULT_DATA_PORT
     rate_bps: int = 0
+    transport: str = AUTO
     public_key: str
     sites: list[PeerConfig] = []
 
     def peer(self, name: str) -> PeerConfig | None:
         """The configured site of that name."""
         return next((peer for peer in self.sites if peer.name == name), None)
+
+    def rate_to(self, name: str) -> int:
+        """The cap on what is sent to a site, bits per second; 0: none."""
+        peer = self.peer(name)
+        return self.rate_bps if peer is None or peer.rate_bps is None else peer.rate_bps
+
+    def transport_to(self, name: str) -> str:
+        """The transport that the link to a site is pinned to, or AUTO."""
+        peer = self.peer(name)
+        return self.transport if peer is None or peer.transport is None else peer.transport
 
 
 class Home:

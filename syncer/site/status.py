@@ -31,6 +31,9 @@ SESSION_STATS = (
     "packets_sent",
     "packets_lost",
     "packets_retransmitted",
+    "min_rtt_us",
+    "congestion_control",
+    "rate_cap_bps",
 )
 
 log = structlog.get_logger("status")
@@ -97,7 +100,29 @@ class StatusServer:
             answer = await coordinator.agreement.confirm(deadline, scanned=scanned)
             answer["scanned"] = os.getpid() if answer["scanned"] else 0
             return answer
+        if request["ask"].startswith("speed"):
+            return self._speed(request)
         return self._status()
+
+    def _speed(self, request: dict[str, Any]) -> dict[str, Any]:
+        coordinator = self._coordinator
+        if coordinator is None or not coordinator.ready:
+            return {"error": f"the engine does not serve yet: {self.problem or 'it scans'}", "hint": "try again soon"}
+        tests = coordinator.data.speed_tests
+        match request["ask"]:
+            case "speedtest":
+                if request["site"] not in coordinator.replica.peers:
+                    known = ", ".join(coordinator.replica.peers) or "none"
+                    return {
+                        "error": f"no site {request['site']!r} is known",
+                        "hint": f"known are: {known}",
+                        "input": True,
+                    }
+                return tests.start(request["site"], request["transport"], float(request["seconds"]))
+            case "speed-progress":
+                return tests.progress(request["test"])
+            case _:
+                return tests.stop(request["test"])
 
     def _status(self) -> dict[str, Any]:
         coordinator = self._coordinator
@@ -112,13 +137,13 @@ class StatusServer:
             "needs": 0,
             "conflicts": 0,
             "peers": [
-                {"site": peer.name, "connected": False, "in_sync": False, "session": None}
+                {"site": peer.name, "connected": False, "in_sync": False, "session": None, "link": None}
                 for peer in self._config.sites
             ],
         }
         if coordinator is not None:
             replica, counts = coordinator.replica, coordinator.index.counts()
-            pids.append({"role": "mover-udt", "pid": coordinator.data.mover_pid or None})
+            pids += [{"role": each.name, "pid": each.pid or None} for each in coordinator.data.hub.movers.values()]
             answer |= {
                 "state": "serving" if coordinator.ready else "scanning",
                 "in_sync": coordinator.idle and replica.in_sync,
@@ -154,6 +179,7 @@ class StatusServer:
             "connected": peer.connected,
             "in_sync": coordinator.replica.peer_in_sync(name),
             "session": session,
+            "link": coordinator.data.link_report(name),
         }
 
 

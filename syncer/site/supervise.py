@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 
 from syncer.errors import InputError
-from syncer.site.home import Home
+from syncer.site.home import TRANSPORTS, Home
 
 RESPAWN_CHECK_S = 0.5
 GRACEFUL_STOP_S = 4
@@ -26,11 +26,11 @@ def circus_ini(home: Home) -> str:
     python = sys.executable
     commands = {
         "coordinator": [python, "-m", "syncer.site.coordinator_process", "--home", str(home.path)],
-        "mover-udt": [
-            *(python, "-m", "syncer.movers.udt", "--name", "mover-udt"),
-            *("--coordinator", home.endpoint("movers")),
-        ],
     }
+    for transport in TRANSPORTS:
+        name = f"mover-{transport}"
+        module = f"syncer.movers.{transport}"
+        commands[name] = [python, "-m", module, "--name", name, "--coordinator", home.endpoint("movers")]
     sections = [
         "[circus]",
         f"check_delay = {RESPAWN_CHECK_S}",

@@ -15,7 +15,7 @@ import msgspec
 from syncer.core.records import BLOCK_SIZES, DIGEST_SIZE, Entry, Kind
 from syncer.errors import WireError
 
-CONTROL_VERSION = 1
+CONTROL_VERSION = 2
 FRAME_LIMIT = 64 << 20
 PATH_LIMIT = 4096
 NAME_LIMIT = 255
@@ -29,6 +29,9 @@ COUNT_LIMIT = 1 << 62
 Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_LIMIT)]
 Epoch = Annotated[int, msgspec.Meta(ge=0)]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+TransportName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9]{0,15}$")]
+REASON_LIMIT = 500
+Reason = Annotated[str, msgspec.Meta(max_length=REASON_LIMIT)]
 Key = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 
 
@@ -101,13 +104,27 @@ class WantCancelled(Control, frozen=True):
     jobs: list[int]
 
 
+class Transports(Control, frozen=True):
+    """The movers that the sender runs, and what it wants of this link: ``pinned`` is ``auto`` or one of them, ``test``
+    the one that a user's speed test asks for just now ("": none). Said on connecting and when any of it changes."""
+
+    running: Annotated[list[TransportName], msgspec.Meta(max_length=16)]
+    pinned: TransportName
+    test: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]{0,16}$")]
+
+
 class SessionOffer(Control, frozen=True):
-    """My mover accepts your mover's session on ``port``. Keys are named from the accepting side."""
+    """My mover of this transport accepts your mover's session on ``port``. Keys are named from the accepting side.
+
+    It replaces the session before it once it is up. ``reason``: why this transport, for users.
+    """
 
     session: int
+    transport: TransportName
     port: Port
     send_key: Key
     receive_key: Key
+    reason: Reason
 
 
 class SessionClosed(Control, frozen=True):
@@ -142,6 +159,7 @@ Message = (
     | Want
     | WantRefused
     | WantCancelled
+    | Transports
     | SessionOffer
     | SessionClosed
     | Survey

@@ -89,10 +89,12 @@ def with_coordinator(tmp_path: Path, play: Callable[[Coordinator], Awaitable[Non
 def connect(coordinator: Coordinator) -> int:
     """Site "a" is connected and the session with it is up; the session's number."""
     coordinator.peer_connected("a", control.Hello(site="a", epoch=1, last_seq=0, heard_epoch=0, heard_seq=0))
+    coordinator.peer_says("a", control.Transports(running=["udt"], pinned="auto", test=""))
     data = coordinator.data
-    data._handle(mover.Hello(name="mover-udt", transport="udt", pid=1))
-    data._handle(mover.Listening(address="127.0.0.1", port=7421))
-    data._handle(mover.SessionUp(session=data.session("a")))
+    data.hub.handle("udt", mover.Hello(name="mover-udt", transport="udt", pid=1))
+    data.hub.handle("udt", mover.Listening(address="127.0.0.1", port=7421))
+    (session,) = data._sessions
+    data.hub.handle("udt", mover.SessionUp(session=session))
     assert coordinator.replica.peers["a"].has_data_path
     return data.session("a")
 
@@ -116,11 +118,12 @@ def test_what_breaks_while_a_peer_is_heard_ends_the_coordinator(
     """A damaged index may be found by a peer's question: deaf for ever would be worse than a restart."""
 
     async def play(coordinator: Coordinator) -> None:
-        def damaged(frame: object) -> None:
+        def damaged(transport: str, frame: object) -> None:
             raise StoreError("the checksum of a row is wrong")
 
-        monkeypatch.setattr(coordinator.data, "_handle", damaged)
+        monkeypatch.setattr(coordinator.data.hub, "handle", damaged)
         with zmq.asyncio.Context() as context, context.socket(zmq.DEALER) as socket:
+            socket.setsockopt(zmq.IDENTITY, b"mover-udt")
             socket.connect(coordinator.home.endpoint("movers"))
             await socket.send(mover.encode([mover.Hello(name="mover-udt", transport="udt", pid=1)]))
             await asyncio.Event().wait()
@@ -150,7 +153,7 @@ def test_a_full_disk_shows_in_the_status(tmp_path: Path) -> None:
         assert coordinator.alert is None
         session = coordinator.data.session("a")
         failed = mover.ReceiveFailed(session=session, job=1, code="disk", detail="ENOSPC: No space left on device")
-        coordinator.data._handle(failed)
+        coordinator.data.hub.handle("udt", failed)
         answer = await asyncio.to_thread(ask, coordinator.home, {"ask": "status"}, timeout_s=DEADLINE_S)
         assert "ENOSPC" in answer["alert"]
 

@@ -189,7 +189,7 @@ def test_an_edit_wins_over_a_deletion_made_while_apart(make_sites: MakeSites) ->
     assert set(agree(two, one)) == {b"d", b"d/f"}
 
 
-@pytest.mark.parametrize("role", ["coordinator", "mover-udt", "circusd"])
+@pytest.mark.parametrize("role", ["coordinator", "mover-udt", "mover-tcp", "circusd"])
 def test_a_killed_process_loses_nothing(make_sites: MakeSites, role: str) -> None:
     one, two = make_sites(2)
     agree(one, two)
@@ -202,7 +202,7 @@ def test_a_killed_process_loses_nothing(make_sites: MakeSites, role: str) -> Non
         os.kill(pid, signal.SIGKILL)
     assert len(agree(one, two)) == 301
     assert one.pids()[role] != victims[0]
-    assert len(one.status()["processes"]) == 4
+    assert len(one.status()["processes"]) == 5
 
 
 def test_a_lost_index_deletes_nothing(make_sites: MakeSites) -> None:
