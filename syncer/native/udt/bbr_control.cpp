@@ -14,7 +14,7 @@ constexpr double kSlowest = 1;  // packets a second
 constexpr double kSmallestWindow = 4;
 constexpr double kStartUpGain = 2.77;
 constexpr double kFirstDrainGain = 0.5;
-constexpr Micros kHistory = 8'000'000;
+constexpr Micros kHistory = 20'000'000;
 
 // The target queue, at one packet a second: 4 ms at 200 Mbit/s, 13 at 20, 40 at 2.
 constexpr double kTarget = 0.5;
@@ -23,19 +23,29 @@ constexpr double kMostNoise = 0.040;
 constexpr double kSteering = 0.4;  // of the queue's excess, made good in one feedback delay
 constexpr double kLowestGain = 0.6;
 constexpr double kHighestGain = 1.05;
+constexpr double kHighestBoosted = 1.2;
 
 // The growing gains while the queue stays empty and the delivered rate follows.
 constexpr std::array<double, 9> kGrowth = {1, 1.05, 1.1, 1.2, 1.4, 1.7, 2, 2, 2};
 constexpr int64_t kGrowthRounds = 2;  // until a gain shows in the delivered rate
 
-constexpr std::array<double, 8> kCompeteGains = {1.25, 0.8, 1, 1, 1, 1, 1, 1};
+// How late reports are on average: what is in flight besides what the path holds.
+constexpr double kReportLag = 0.005;
+
+// Others' queue: how the target follows and falls.
+constexpr Micros kPatience = 300'000;
+constexpr double kBoostRaise = 1.5;
+constexpr double kBoostFall = 0.75;  // each time the queue is drained
+constexpr double kBoostCut = 0.8;    // by overflow
 
 }  // namespace
 
 BbrControl::BbrControl(const ControlSettings& settings)
     : random_(settings.seed),
       ceiling_(settings.ceiling),
-      bandwidth_(kInitialWindow / kInitialRoundTrip / kStartUpGain),
+      window_start_up_(kInitialWindow),
+      bandwidth_(kInitialWindow / kStartUpGain /
+                 (settings.initial_rtt > 0 ? static_cast<double>(settings.initial_rtt) * 1e-6 : kInitialRoundTrip)),
       gain_(kStartUpGain),
       delay_(kHistory),
       rates_(3) {}
@@ -48,11 +58,11 @@ double BbrControl::rate() const {
 double BbrControl::window() const {
   double round_trip = delay_.smallest_rtt();
   switch (phase_) {
-    case Phase::kStartUp: return std::max(kInitialWindow, 2.2 * bandwidth_ * (round_trip + 0.01));
-    case Phase::kCompete: return std::max(kSmallestWindow, bandwidth_ * (2 * round_trip + 0.01));
+    case Phase::kStartUp: return std::max(window_start_up_, 2.2 * bandwidth_ * (round_trip + 0.01));
     default: break;
   }
-  double allowed = round_trip + 2 * target_queue() + 0.02;
+  double target = target_queue();
+  double allowed = round_trip + target + std::min(target, 0.02) + 0.02;
   return std::max(kSmallestWindow, 1.25 * std::max(1.0, gain_) * bandwidth_ * allowed);
 }
 
@@ -61,15 +71,18 @@ std::string_view BbrControl::state() const {
     case Phase::kStartUp: return "start-up";
     case Phase::kFirstDrain:
     case Phase::kDrain: return "drain";
-    case Phase::kCompete: return "compete";
     case Phase::kCruise: break;
   }
-  return level_ > 0 ? "grow" : "cruise";
+  return level_ > 0 ? "grow" : boost_ > 0 ? "compete" : "cruise";
 }
 
 double BbrControl::target_queue() const {
   double own = kTarget / std::sqrt(std::max(bandwidth_, 10.0));
-  return queue_limit_ * own + std::min(kNoiseShare * delay_.noise(), kMostNoise);
+  return queue_limit_ * own + std::min(kNoiseShare * delay_.noise(), kMostNoise) + boost_;
+}
+
+double BbrControl::coming_queue() const {
+  return std::max(0.0, static_cast<double>(in_flight_) / bandwidth_ - delay_.smallest_rtt() - kReportLag);
 }
 
 double BbrControl::full_queue() const { return 1.5 * target_queue() + 0.003; }
@@ -79,10 +92,15 @@ void BbrControl::observe_losses(const Feedback& feedback) {
   losses_.observe(feedback.newly_delivered, feedback.newly_lost, quiet);
   if (phase_ == Phase::kStartUp || !losses_.excess()) return;
   // Overflow: what is in the queue now is more than it holds.
-  losses_.forget_recent();
+  losses_.begin_judging();
   if (level_ > 0) {
     level_ = 0;
     hold_until_ = feedback.now + static_cast<Micros>(chance(1.5e6, 2.5e6));
+  }
+  if (boost_ > 0) {
+    if (feedback.now - boost_cut_ > feedback.smoothed_rtt) boost_ *= kBoostCut;
+    boost_cut_ = feedback.now;
+    return;
   }
   queue_limit_ = std::max(0.25, 0.7 * queue_limit_);
   limit_lowered_ = feedback.now;
@@ -93,6 +111,7 @@ void BbrControl::observe_rate(const Feedback& feedback) {
   if (feedback.sample_interval < static_cast<Micros>(delay_.smallest_rtt() * 0.9e6)) return;
   double lost = static_cast<double>(feedback.sample_lost) /
                 std::max(1.0, static_cast<double>(feedback.sample_lost + feedback.sample_delivered));
+  delivered_rate_ = feedback.delivery_rate;
   double rate = feedback.delivery_rate / (1 - std::min(lost, losses_.chance()));
   if (feedback.application_limited && rate < bandwidth_) return;
   rates_.update(rounds_.count(), rate);
@@ -128,17 +147,22 @@ void BbrControl::cut_to_drained_rate(const Feedback& feedback) {
 void BbrControl::start_up(const Feedback& feedback, bool new_round) {
   bool full = start_up_delay_.observe(rounds_.count(), feedback.rtt);
   if (new_round && !feedback.application_limited) {
-    if (bandwidth_ > 1.25 * plateau_) {
-      plateau_ = bandwidth_;
+    double rate = rates_.best(rounds_.count(), 0);
+    if (rate > 1.25 * plateau_ || rate == 0) {
+      plateau_ = rate;
       plateau_rounds_ = 0;
     } else if (++plateau_rounds_ >= 3) {
       full = true;
     }
   }
   gain_ = kStartUpGain;
+  // The window doubles each round trip, as the rate will once it is measured.
+  if (!feedback.application_limited) window_start_up_ += static_cast<double>(feedback.newly_delivered);
+  bandwidth_ = std::max(bandwidth_, window_start_up_ / (kStartUpGain * (delay_.smallest_rtt() + 0.01)));
   if (!full) return;
+  bandwidth_ = rates_.best(rounds_.count(), bandwidth_);
   phase_ = Phase::kFirstDrain;
-  losses_.forget_recent();
+  losses_.begin_judging();
   begin_drain(feedback);
   phase_ = Phase::kFirstDrain;
   gain_ = kFirstDrainGain;
@@ -156,18 +180,23 @@ void BbrControl::begin_cruise(Micros now) {
 void BbrControl::begin_drain(const Feedback& feedback) {
   phase_ = Phase::kDrain;
   level_ = 0;
-  drained_from_ = feedback.delivered + feedback.in_flight;
   drained_from_ = feedback.delivered;
   drained_to_ = std::numeric_limits<int64_t>::max();
   double margin = 0.001 + 0.025 * delay_.smallest_rtt();
   double length = std::max(delay_.smallest_rtt(), 0.02);
-  drain_gain_ = std::clamp(1 - (delay_.queue() + margin) / length, 0.5, 0.97);
+  drain_gain_ = std::clamp(1 - (delay_.queue() + margin) / length - losses_.recent(), 0.5, 0.97);
+  // Below what comes out, also when part of the rate is overflow that was taken for chance.
+  if (delivered_rate_ > 0) drain_gain_ = std::max(0.4, std::min(drain_gain_, drain_gain_ * delivered_rate_ / bandwidth_));
   drain_until_ = feedback.now + static_cast<Micros>(length * 1e6);
+  queue_before_ = queue_lowest_ = delay_.queue();
+  drain_depth_ = (1 - drain_gain_) * length;
+  judge_drain_at_ = drain_until_ + feedback.smoothed_rtt;
 }
 
 void BbrControl::end_drain(const Feedback& feedback) {
   drained_to_ = feedback.delivered;
   if (queue_limit_ < 1 && feedback.now - limit_lowered_ > 2'000'000) queue_limit_ = std::min(1.0, 1.2 * queue_limit_);
+  boost_ = boost_ > 0.001 ? kBoostFall * boost_ : 0;
   begin_cruise(feedback.now);
 }
 
@@ -177,11 +206,11 @@ void BbrControl::drain(const Feedback& feedback) {
 }
 
 void BbrControl::cruise(const Feedback& feedback, bool new_round) {
-  double queue = delay_.queue();
+  double queue = std::min(delay_.queue(), coming_queue());
   double target = target_queue();
-  if (queue > target && level_ > 0) level_ = 0;
+  if (delay_.queue() > target && level_ > 0) level_ = 0;
   if (new_round) {
-    low_rounds_ = queue < 0.5 * target && !feedback.application_limited ? low_rounds_ + 1 : 0;
+    low_rounds_ = delay_.queue() < 0.5 * target && !feedback.application_limited ? low_rounds_ + 1 : 0;
     if (level_ == 0 && low_rounds_ >= 2 && feedback.now >= hold_until_) {
       level_ = 1;
       level_round_ = rounds_.count();
@@ -198,8 +227,19 @@ void BbrControl::cruise(const Feedback& feedback, bool new_round) {
     }
   }
   gain_ = level_ > 0 ? kGrowth[level_]
-                     : std::clamp(1 + kSteering * (target - queue) / feedback_delay(), kLowestGain, kHighestGain);
+                     : std::clamp(1 + kSteering * (target - queue) / feedback_delay(), kLowestGain, boost_ > 0 ? kHighestBoosted : kHighestGain);
   if (feedback.now >= drain_at_ && level_ == 0 && !feedback.application_limited) begin_drain(feedback);
+}
+
+// A queue that did not even shrink for an instant, when this flow sent much less, is none.
+void BbrControl::judge_drain(const Feedback& feedback) {
+  queue_lowest_ = std::min(queue_lowest_, delay_.queue());
+  if (feedback.now < judge_drain_at_) return;
+  judge_drain_at_ = kNever;
+  if (boost_ <= 0 || queue_lowest_ < full_queue() - boost_) return;
+  if (queue_before_ - queue_lowest_ > std::max(0.001 + delay_.noise(), 0.1 * drain_depth_)) return;
+  delay_.begin_anew();
+  boost_ = 0;
 }
 
 // A queue that this flow's making room does not shorten.
@@ -214,41 +254,29 @@ void BbrControl::watch_for_others(const Feedback& feedback) {
     stuck_queue_ = queue;
     return;
   }
-  Micros patience = std::max<Micros>(1'000'000, 8 * feedback.smoothed_rtt);
+  Micros patience = std::max<Micros>(kPatience, 4 * feedback.smoothed_rtt);
   if (feedback.now - stuck_since_ < patience) return;
-  phase_ = Phase::kCompete;
-  rates_.set_window(10);
-  level_ = 0;
-  compete_place_ = 2;
-  compete_round_ = rounds_.count();
-  test_at_ = feedback.now + static_cast<Micros>(chance(4e6, 7e6));
-}
-
-void BbrControl::compete(const Feedback& feedback, bool new_round) {
-  if (new_round) {
-    if (rounds_.count() - compete_round_ >= 1) {
-      compete_round_ = rounds_.count();
-      compete_place_ = (compete_place_ + 1) % static_cast<int>(kCompeteGains.size());
-    }
-  }
-  gain_ = kCompeteGains[static_cast<size_t>(compete_place_)];
-  if (delay_.queue() < target_queue() || feedback.now >= test_at_) {
-    begin_cruise(feedback.now);
-    stuck_queue_ = 0;
-  }
+  stuck_since_ = 0;
+  double target = target_queue();
+  double raised = std::min({kBoostRaise * target, queue, delay_.smallest_rtt() + 0.01});
+  bool first = boost_ <= 0;
+  boost_ += std::max(0.0, raised - target);
+  if (first && boost_ > 0 && phase_ == Phase::kCruise) begin_drain(feedback);
 }
 
 void BbrControl::on_feedback(const Feedback& feedback) {
   bool new_round = rounds_.observe(feedback);
+  in_flight_ = feedback.in_flight;
   delay_.observe(feedback);
   observe_losses(feedback);
   observe_rate(feedback);
-  if (phase_ != Phase::kStartUp && phase_ != Phase::kCompete) cut_to_drained_rate(feedback);
+  if (phase_ != Phase::kStartUp) cut_to_drained_rate(feedback);
+  judge_drain(feedback);
   switch (phase_) {
     case Phase::kStartUp: start_up(feedback, new_round); break;
     case Phase::kFirstDrain:
       gain_ = kFirstDrainGain;
-      if (delay_.queue() <= target_queue()) end_drain(feedback);
+      if (std::min(delay_.queue(), coming_queue()) <= target_queue()) end_drain(feedback);
       else watch_for_others(feedback);
       break;
     case Phase::kDrain: drain(feedback); break;
@@ -256,7 +284,6 @@ void BbrControl::on_feedback(const Feedback& feedback) {
       cruise(feedback, new_round);
       if (phase_ == Phase::kCruise) watch_for_others(feedback);
       break;
-    case Phase::kCompete: compete(feedback, new_round); break;
   }
 }
 

@@ -7,8 +7,8 @@
 // - An empty queue means unused capacity: the gain grows from round to round for as long as the delivered rate follows.
 // - Now and then the queue is drained for an instant, which shows the path's own delay, and the share of packets that is
 //   lost by chance. What is lost beyond that share is overflow and lowers the target.
-// - A queue that does not go away when this flow makes room belongs to others: then it competes as BBR does, at its
-//   measured rate, with two bandwidth-delay products in flight at most, until the queue goes away after all.
+// - A queue that does not go away when this flow makes room belongs to others: the target follows it, up to a round trip,
+//   and falls again step by step, which shows whether the others are still there.
 #pragma once
 
 #include <cstdint>
@@ -37,7 +37,7 @@ class BbrControl final : public CongestionControl {
   std::string_view state() const override;
 
  private:
-  enum class Phase { kStartUp, kFirstDrain, kCruise, kDrain, kCompete };
+  enum class Phase { kStartUp, kFirstDrain, kCruise, kDrain };
 
   void observe_losses(const Feedback& feedback);
   void observe_rate(const Feedback& feedback);
@@ -45,7 +45,7 @@ class BbrControl final : public CongestionControl {
   void start_up(const Feedback& feedback, bool new_round);
   void cruise(const Feedback& feedback, bool new_round);
   void drain(const Feedback& feedback);
-  void compete(const Feedback& feedback, bool new_round);
+  void judge_drain(const Feedback& feedback);
   void watch_for_others(const Feedback& feedback);
 
   void begin_cruise(Micros now);
@@ -54,11 +54,16 @@ class BbrControl final : public CongestionControl {
   double target_queue() const;
   double full_queue() const;  // above it, the bottleneck is surely busy
   double feedback_delay() const { return delay_.smallest_rtt() + 0.015; }
+  // The queue that what is in flight will make, a round trip before it shows in the delay.
+  double coming_queue() const;
   double chance(double from, double to) { return std::uniform_real_distribution<double>(from, to)(random_); }
 
   std::mt19937_64 random_;
   double ceiling_;
   Phase phase_ = Phase::kStartUp;
+  double window_start_up_;
+  int64_t in_flight_ = 0;
+  double delivered_rate_ = 0;  // packets a second, the newest sample, without what was lost
   double bandwidth_;  // packets a second that the bottleneck carries of this flow, lost ones included
   double gain_;
 
@@ -83,6 +88,10 @@ class BbrControl final : public CongestionControl {
   Micros drain_at_ = 0;
   Micros drain_until_ = 0;
   double drain_gain_ = 1;
+  double drain_depth_ = 0;    // seconds of queue that it takes away at most
+  double queue_before_ = 0;
+  double queue_lowest_ = 0;
+  Micros judge_drain_at_ = kNever;
   int64_t drained_from_ = -1;  // `delivered` when it began and ended: which packets were sent meanwhile
   int64_t drained_to_ = -1;
 
@@ -94,11 +103,10 @@ class BbrControl final : public CongestionControl {
   int64_t drained_delivered_ = 0;
 
   // Others.
+  double boost_ = 0;        // seconds on top of the target
+  Micros boost_cut_ = 0;
   Micros stuck_since_ = 0;  // the queue does not shrink since then; 0: there is none
   double stuck_queue_ = 0;
-  Micros test_at_ = 0;
-  int compete_place_ = 0;
-  int64_t compete_round_ = 0;
 };
 
 }  // namespace longhaul::udt

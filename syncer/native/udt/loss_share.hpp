@@ -14,24 +14,26 @@ class LossShare {
   // `quiet`: sent while the queue was drained.
   void observe(int64_t delivered, int64_t lost, bool quiet) {
     double all = static_cast<double>(delivered + lost);
-    add(quiet ? quiet_ : busy_, all, static_cast<double>(lost), quiet ? kQuietMemory : kBusyMemory);
+    if (quiet) add(quiet_, all, static_cast<double>(lost), kQuietMemory);
+    add(recent_, all, static_cast<double>(lost), kRecentMemory);
+    add(judged_, all, static_cast<double>(lost), kRecentMemory);
   }
 
-  // The chance of a loss: as large as what was seen allows (two standard deviations), so that it is made up for in full.
+  // The chance of a loss, a standard deviation above what was seen, so that it is made up for in full.
   double chance() const {
-    double share = (quiet_.lost + 0.5) / (quiet_.all + 50);
-    double deviation = std::sqrt(share * (1 - share) / (quiet_.all + 50));
-    return std::clamp(share + 2 * deviation - 0.5 / 50, 0.0, kLargest);
+    double all = quiet_.all + kPrior;
+    double share = quiet_.lost / all;
+    return std::min(share + std::sqrt(share * (1 - share) / all), kLargest);
   }
   // Of all packets, lately.
-  double recent() const { return busy_.all > 0 ? busy_.lost / busy_.all : 0; }
+  double recent() const { return recent_.all > 0 ? recent_.lost / recent_.all : 0; }
 
   // More is lost than by chance, and that is no accident.
   bool excess() const {
-    double expected = chance() * busy_.all;
-    return busy_.lost > expected + 3 * std::sqrt(expected) + 0.01 * busy_.all + 4;
+    double expected = (chance() + 0.01) * judged_.all;
+    return judged_.lost > expected + 3 * std::sqrt(expected) + 4;
   }
-  void forget_recent() { busy_ = {}; }
+  void begin_judging() { judged_ = {}; }
 
  private:
   struct Count {
@@ -48,11 +50,13 @@ class LossShare {
   }
 
   static constexpr double kQuietMemory = 2000;  // packets
-  static constexpr double kBusyMemory = 500;
+  static constexpr double kRecentMemory = 500;
+  static constexpr double kPrior = 20;
   static constexpr double kLargest = 0.25;
 
   Count quiet_;
-  Count busy_;
+  Count recent_;
+  Count judged_;
 };
 
 }  // namespace longhaul::udt

@@ -37,4 +37,12 @@ void PathDelay::observe(const Feedback& feedback) {
   measured_ = true;
 }
 
+void PathDelay::begin_anew() {
+  rtts_.clear();
+  base_.clear();
+  recent_.clear();
+  queue_ = 0;
+  look_ = 0;
+}
+
 }  // namespace longhaul::udt

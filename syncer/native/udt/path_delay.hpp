@@ -13,6 +13,8 @@ class PathDelay {
   explicit PathDelay(Micros history) : rtts_(history), base_(history), recent_(20'000) {}
 
   void observe(const Feedback& feedback);
+  // What was taken for a queue is none: the path has become longer. Its delay is learned anew.
+  void begin_anew();
 
   double smallest_rtt() const { return smallest_rtt_; }  // seconds, over the history
   double queue() const { return queue_; }                // seconds, now

@@ -193,6 +193,24 @@ void one(const std::string& law, double rate, Micros rtt, double loss, double bu
               100.0 * static_cast<double>(result.flows[0].overflowed) / static_cast<double>(result.flows[0].sent));
 }
 
+void pair(const std::string& first, const std::string& second, double rate, Micros rtt, double buffer, double loss, Micros start, double seconds,
+          Micros extra) {
+  PathSettings path = constant_path(rate, rtt, buffer, loss);
+  std::vector<FlowSettings> flows{competitor(first, 1), competitor(second, 2)};
+  flows[1].start = start;
+  flows[1].extra_delay = extra;
+  auto length = static_cast<Micros>(seconds * 1e6);
+  std::vector<std::string> states(2);
+  Result result = simulate(path, flows, length, [&](Micros, size_t flow, const CongestionControl& control, const Feedback&) {
+    states[flow] = std::string(control.state());
+  });
+  for (Micros at = 0; at + 500'000 <= length; at += 500'000) {
+    std::printf("%5.1f s: %7.2f %7.2f Mbit/s, queue p5 %6.1f p50 %6.1f p95 %6.1f ms\n", static_cast<double>(at) * 1e-6,
+                result.flows[0].goodput(at, at + 500'000) / 1e6, result.flows[1].goodput(at, at + 500'000) / 1e6,
+                result.queue_share(0.05, at, at + 500'000), result.queue_share(0.5, at, at + 500'000), result.queue_share(0.95, at, at + 500'000));
+  }
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
@@ -213,6 +231,9 @@ int main(int count, char** arguments) {
     pairs(law);
   } else if (mode == "steps") {
     steps(law, argument(3, "down"), number(4, 0.1));
+  } else if (mode == "pair") {
+    pair(law, argument(3, "cubic"), number(4, 50) * 1e6, static_cast<Micros>(number(5, 40) * 1000), number(6, 1), number(7, 0),
+         static_cast<Micros>(number(8, 0) * 1e6), number(9, 30), static_cast<Micros>(number(10, 0) * 1000));
   } else if (mode == "one") {
     one(law, number(3, 200) * 1e6, static_cast<Micros>(number(4, 80) * 1000), number(5, 0), number(6, 1), number(7, 15), number(8, 0),
         static_cast<Micros>(number(9, 0) * 1000), number(10, 0) > 0, number(11, 0), number(12, 0) * 1000);
@@ -222,6 +243,7 @@ int main(int count, char** arguments) {
         "  control_grid grid LAW [MBIT,MBIT,... [SECONDS [JITTER_MS [STALLS_A_SECOND]]]]\n"
         "  control_grid traces LAW [FOLDER]\n"
         "  control_grid pairs LAW\n"
+        "  control_grid pair LAW LAW|cubic|bbr1 MBIT RTT_MS BUFFER_BDP [LOSS [SECOND_STARTS_S [SECONDS [SECOND_MORE_RTT_MS]]]]\n"
         "  control_grid steps LAW down|up|route|back|gap|slow [PRINT_EVERY_S]\n"
         "  control_grid one LAW MBIT RTT_MS LOSS BUFFER_BDP [SECONDS [PRINT_EVERY_S [JITTER_MS [REORDER [STALLS [BACK_JITTER_MS]]]]]]\n\n"
         "LAW: bbr, native, fixed, background. A LOSS of -1: bursts.\n"

@@ -263,7 +263,9 @@ class Simulation {
         return wake(flow, index, resumes);
       }
       transmit(flow);
-      flow.next_send += static_cast<Nanos>(1e9 / flow.control->rate());
+      // Timers are never exact, and an exact one lets flows lock in step.
+      double apart = std::uniform_real_distribution<double>(0.8, 1.2)(flow.random) * 1e9;
+      flow.next_send += static_cast<Nanos>(apart / flow.control->rate());
       forced = false;
     }
     wake(flow, index, flow.next_send);
