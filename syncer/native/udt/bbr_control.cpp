@@ -13,6 +13,7 @@ constexpr double kInitialRoundTrip = 0.1;
 constexpr double kSlowest = 1;  // packets a second
 constexpr double kSmallestWindow = 4;
 constexpr double kStartUpGain = 2.77;
+constexpr double kFullLoss = 0.2;  // in start-up: more than chance may take
 constexpr double kFirstDrainGain = 0.5;
 constexpr Micros kHistory = 20'000'000;
 
@@ -155,6 +156,7 @@ void BbrControl::start_up(const Feedback& feedback, bool new_round) {
       full = true;
     }
   }
+  if (losses_.recent() > kFullLoss && losses_.seen() > 100) full = true;
   gain_ = kStartUpGain;
   // The window doubles each round trip, as the rate will once it is measured.
   if (!feedback.application_limited) window_start_up_ += static_cast<double>(feedback.newly_delivered);
@@ -206,8 +208,10 @@ void BbrControl::drain(const Feedback& feedback) {
 }
 
 void BbrControl::cruise(const Feedback& feedback, bool new_round) {
-  double queue = std::min(delay_.queue(), coming_queue());
   double target = target_queue();
+  double queue = delay_.queue();
+  // A long queue that already has been made room for, only it does not show yet.
+  if (queue > full_queue()) queue = std::max(target, std::min(queue, coming_queue()));
   if (delay_.queue() > target && level_ > 0) level_ = 0;
   if (new_round) {
     low_rounds_ = delay_.queue() < 0.5 * target && !feedback.application_limited ? low_rounds_ + 1 : 0;

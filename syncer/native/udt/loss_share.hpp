@@ -28,6 +28,8 @@ class LossShare {
   // Of all packets, lately.
   double recent() const { return recent_.all > 0 ? recent_.lost / recent_.all : 0; }
 
+  double seen() const { return recent_.all; }  // packets, of them
+
   // More is lost than by chance, and that is no accident.
   bool excess() const {
     double expected = (chance() + 0.01) * judged_.all;
