@@ -24,6 +24,7 @@ constexpr double kMostNoise = 0.040;
 constexpr double kSteering = 0.4;  // of the queue's excess, made good in one feedback delay
 constexpr double kLowestGain = 0.6;
 constexpr double kHighestGain = 1.05;
+constexpr double kRefillGain = 1.5;
 constexpr double kHighestBoosted = 1.2;
 
 // The growing gains while the queue stays empty and the delivered rate follows.
@@ -90,7 +91,9 @@ double BbrControl::full_queue() const { return 1.5 * target_queue() + 0.003; }
 
 void BbrControl::observe_losses(const Feedback& feedback) {
   bool quiet = feedback.prior_delivered >= drained_from_ && feedback.prior_delivered < drained_to_;
-  losses_.observe(feedback.newly_delivered, feedback.newly_lost, quiet);
+  // Of the first such report, a part was sent before.
+  losses_.observe(feedback.newly_delivered, feedback.newly_lost, quiet && quiet_);
+  quiet_ = quiet;
   if (phase_ == Phase::kStartUp || !losses_.excess()) return;
   // Overflow: what is in the queue now is more than it holds.
   losses_.begin_judging();
@@ -114,9 +117,9 @@ void BbrControl::observe_rate(const Feedback& feedback) {
                 std::max(1.0, static_cast<double>(feedback.sample_lost + feedback.sample_delivered));
   delivered_rate_ = feedback.delivery_rate;
   double rate = feedback.delivery_rate / (1 - std::min(lost, losses_.chance()));
-  if (feedback.application_limited && rate < bandwidth_) return;
-  rates_.update(rounds_.count(), rate);
-  bandwidth_ = rates_.best(rounds_.count(), rate);
+  if ((feedback.application_limited || quiet_) && rate < bandwidth_) return;
+  rates_.update(rate_round_, rate);
+  bandwidth_ = rates_.best(rate_round_, rate);
 }
 
 // With a queue before it the bottleneck is busy, and what comes out is what it carries: no need to wait until the larger
@@ -138,7 +141,7 @@ void BbrControl::cut_to_drained_rate(const Feedback& feedback) {
   rate /= 1 - losses_.chance();
   if (rate < 0.9 * bandwidth_) {
     rates_.clear();
-    rates_.update(rounds_.count(), std::max(1.03 * rate, kSlowest));
+    rates_.update(rate_round_, std::max(1.03 * rate, kSlowest));
     bandwidth_ = std::max(1.03 * rate, kSlowest);
   }
   drained_since_ = feedback.now;
@@ -146,9 +149,9 @@ void BbrControl::cut_to_drained_rate(const Feedback& feedback) {
 }
 
 void BbrControl::start_up(const Feedback& feedback, bool new_round) {
-  bool full = start_up_delay_.observe(rounds_.count(), feedback.rtt);
+  bool full = delay_.queue() > std::clamp(delay_.smallest_rtt() / 8, 0.004, 0.016);  // RFC 9406's threshold
   if (new_round && !feedback.application_limited) {
-    double rate = rates_.best(rounds_.count(), 0);
+    double rate = rates_.best(rate_round_, 0);
     if (rate > 1.25 * plateau_ || rate == 0) {
       plateau_ = rate;
       plateau_rounds_ = 0;
@@ -162,7 +165,7 @@ void BbrControl::start_up(const Feedback& feedback, bool new_round) {
   if (!feedback.application_limited) window_start_up_ += static_cast<double>(feedback.newly_delivered);
   bandwidth_ = std::max(bandwidth_, window_start_up_ / (kStartUpGain * (delay_.smallest_rtt() + 0.01)));
   if (!full) return;
-  bandwidth_ = rates_.best(rounds_.count(), bandwidth_);
+  bandwidth_ = rates_.best(rate_round_, bandwidth_);
   phase_ = Phase::kFirstDrain;
   losses_.begin_judging();
   begin_drain(feedback);
@@ -175,6 +178,7 @@ void BbrControl::begin_cruise(Micros now) {
   level_ = 0;
   low_rounds_ = 0;
   stuck_since_ = 0;
+  refill_until_ = now + static_cast<Micros>(1e6 * delay_.smallest_rtt());
   Micros rounds = static_cast<Micros>(12e6 * delay_.smallest_rtt());
   drain_at_ = now + std::max(rounds, static_cast<Micros>(chance(2e6, 3e6)));
 }
@@ -183,10 +187,11 @@ void BbrControl::begin_drain(const Feedback& feedback) {
   phase_ = Phase::kDrain;
   level_ = 0;
   drained_from_ = feedback.delivered;
+  losses_.begin_quiet();
   drained_to_ = std::numeric_limits<int64_t>::max();
   double margin = 0.001 + 0.025 * delay_.smallest_rtt();
   double length = std::max(delay_.smallest_rtt(), 0.02);
-  drain_gain_ = std::clamp(1 - (delay_.queue() + margin) / length - losses_.recent(), 0.5, 0.97);
+  drain_gain_ = std::clamp(1 - (delay_.queue() + margin) / length, 0.5, 0.97);
   // Below what comes out, also when part of the rate is overflow that was taken for chance.
   if (delivered_rate_ > 0) drain_gain_ = std::max(0.4, std::min(drain_gain_, drain_gain_ * delivered_rate_ / bandwidth_));
   drain_until_ = feedback.now + static_cast<Micros>(length * 1e6);
@@ -197,6 +202,7 @@ void BbrControl::begin_drain(const Feedback& feedback) {
 
 void BbrControl::end_drain(const Feedback& feedback) {
   drained_to_ = feedback.delivered;
+  if (phase_ == Phase::kFirstDrain) delay_.forget_noise();
   if (queue_limit_ < 1 && feedback.now - limit_lowered_ > 2'000'000) queue_limit_ = std::min(1.0, 1.2 * queue_limit_);
   boost_ = boost_ > 0.001 ? kBoostFall * boost_ : 0;
   begin_cruise(feedback.now);
@@ -205,6 +211,11 @@ void BbrControl::end_drain(const Feedback& feedback) {
 void BbrControl::drain(const Feedback& feedback) {
   gain_ = drain_gain_;
   if (feedback.now >= drain_until_) end_drain(feedback);
+}
+
+double BbrControl::steering_gain(double target, double queue) const {
+  return std::clamp(1 + kSteering * (target - queue) / feedback_delay(), kLowestGain,
+                    boost_ > 0 ? kHighestBoosted : kHighestGain);
 }
 
 void BbrControl::cruise(const Feedback& feedback, bool new_round) {
@@ -230,8 +241,12 @@ void BbrControl::cruise(const Feedback& feedback, bool new_round) {
       }
     }
   }
-  gain_ = level_ > 0 ? kGrowth[level_]
-                     : std::clamp(1 + kSteering * (target - queue) / feedback_delay(), kLowestGain, boost_ > 0 ? kHighestBoosted : kHighestGain);
+  gain_ = level_ > 0 ? kGrowth[level_] : steering_gain(target, queue);
+  if (feedback.now < refill_until_ && delay_.queue() < target) {
+    // What the draining took is put back at once.
+    double missing = delay_.smallest_rtt() + kReportLag + 0.5 * target - static_cast<double>(in_flight_) / bandwidth_;
+    gain_ = std::max(gain_, std::min(1 + missing / delay_.smallest_rtt(), kRefillGain));
+  }
   if (feedback.now >= drain_at_ && level_ == 0 && !feedback.application_limited) begin_drain(feedback);
 }
 
@@ -271,6 +286,7 @@ void BbrControl::watch_for_others(const Feedback& feedback) {
 void BbrControl::on_feedback(const Feedback& feedback) {
   bool new_round = rounds_.observe(feedback);
   in_flight_ = feedback.in_flight;
+  if (new_round && !quiet_) ++rate_round_;
   delay_.observe(feedback);
   observe_losses(feedback);
   observe_rate(feedback);

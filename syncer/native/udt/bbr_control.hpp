@@ -18,7 +18,6 @@
 #include "loss_share.hpp"
 #include "path_delay.hpp"
 #include "round_trips.hpp"
-#include "start_up_delay.hpp"
 #include "windowed_filter.hpp"
 
 namespace longhaul::udt {
@@ -52,6 +51,7 @@ class BbrControl final : public CongestionControl {
   void begin_drain(const Feedback& feedback);
   void end_drain(const Feedback& feedback);
   double target_queue() const;
+  double steering_gain(double target, double queue) const;
   double full_queue() const;  // above it, the bottleneck is surely busy
   double feedback_delay() const { return delay_.smallest_rtt() + 0.015; }
   // The queue that what is in flight will make, a round trip before it shows in the delay.
@@ -70,10 +70,10 @@ class BbrControl final : public CongestionControl {
   RoundTrips rounds_;
   PathDelay delay_;
   LossShare losses_;
-  WindowedFilter<std::greater<double>, 3> rates_;  // by round
+  WindowedFilter<std::greater<double>, 3> rates_;  // by `rate_round_`
+  int64_t rate_round_ = 0;  // rounds, but for those in which this flow held back itself
 
   // Start-up.
-  StartUpDelay start_up_delay_;
   double plateau_ = 0;
   int plateau_rounds_ = 0;
 
@@ -92,6 +92,8 @@ class BbrControl final : public CongestionControl {
   double queue_before_ = 0;
   double queue_lowest_ = 0;
   Micros judge_drain_at_ = kNever;
+  bool quiet_ = false;  // the newest delivered packets were sent while it was drained
+  Micros refill_until_ = 0;
   int64_t drained_from_ = -1;  // `delivered` when it began and ended: which packets were sent meanwhile
   int64_t drained_to_ = -1;
 

@@ -14,6 +14,7 @@ constexpr Micros kKeepAlive = 1'000'000;
 constexpr Micros kAck2Interval = 20'000;
 constexpr Micros kLongestProbeTimeout = 1'000'000;
 constexpr Micros kShortestReordering = 1'000;
+constexpr Micros kSlowestAck = 100'000;  // libudt's ACKs are that far apart at low rates
 constexpr int kTimeoutAfterProbes = 3;
 constexpr Micros kDeliveredRatePeriod = 200'000;
 
@@ -125,13 +126,16 @@ void Connection::on_ack(const PacketView& packet, Micros now) {
     peer_capacity_ = ack->link_capacity;
   }
   scoreboard_.acknowledge(number);
-  // The hole at which the peer's ACKs stand was sent again long enough ago to have been filled.
-  Micros patience = round_trip_.smoothed() + 4 * round_trip_.variance() + 2 * Acknowledger::kInterval;
-  if (!extended() && now >= stale_check_at_) {
-    scoreboard_.lose_stale_holes(now - patience, now - 2 * patience);
-    stale_check_at_ = now + Acknowledger::kInterval;
-  }
   conclude_feedback(now, rtt);
+}
+
+void Connection::look_for_stale_holes(Micros now) {
+  // A retransmission that is older than this would have moved the peer's ACKs.
+  Micros patience = round_trip_.smoothed() + 4 * round_trip_.variance() + 2 * Acknowledger::kInterval;
+  scoreboard_.begin_feedback(now, now);
+  scoreboard_.lose_stale_holes(now - patience, now - 2 * patience, now - patience - kSlowestAck);
+  conclude_feedback(now, 0);
+  stale_check_at_ = now + Acknowledger::kInterval;
 }
 
 void Connection::on_ack2(const PacketView& packet, Micros now) {
@@ -152,7 +156,7 @@ void Connection::on_nak(const PacketView& packet, Micros now) {
     PacketNumber first = own_number(range->first);
     PacketNumber last = own_number(range->last);
     if (first > last || last >= scoreboard_.next_new()) break;
-    scoreboard_.lose_reported(first, last + 1, fresh);
+    scoreboard_.take_nak(first, last + 1, fresh);
   }
   conclude_feedback(now, 0);
 }
@@ -316,6 +320,10 @@ Micros Connection::probe_timeout() const {
   return std::min(timeout << std::min(backoff_, 6), longest);
 }
 
+Micros Connection::stale_deadline() const {
+  return !extended() && scoreboard_.has_holes() ? stale_check_at_ : kNever;
+}
+
 Micros Connection::probe_deadline() const {
   if (scoreboard_.in_flight() == 0 || probe_due_) return kNever;
   return std::max(progress_at_, last_data_sent_at_) + probe_timeout();
@@ -334,6 +342,7 @@ void Connection::run_timers(Micros now) {
     if (peer_state_ == PeerState::kOpen) peer_state_ = PeerState::kSilent;
     return;
   }
+  if (now >= stale_deadline()) look_for_stale_holes(now);
   if (now >= probe_deadline()) {
     probe_due_ = true;
     ++counted_.probes;
@@ -366,8 +375,8 @@ Micros Connection::acknowledgement_deadline() const {
 Micros Connection::next_deadline() const {
   if (closed_) return shutdown_sent_ ? kNever : 0;
   if (peer_gone_) return kNever;
-  Micros deadline = std::min({data_deadline(), probe_deadline(), acknowledgement_deadline(), keep_alive_deadline(),
-                              last_heard_at_ + settings_.dead_after});
+  Micros deadline = std::min({data_deadline(), probe_deadline(), stale_deadline(), acknowledgement_deadline(),
+                              keep_alive_deadline(), last_heard_at_ + settings_.dead_after});
   if (hello_answer_due_ || ack2_due_) return 0;
   if (hellos_left_ > 0) deadline = std::min(deadline, hello_at_);
   if (own_end_ && !own_end_arrived_ && extended()) deadline = std::min(deadline, end_at_);
@@ -504,12 +513,18 @@ void Connection::give_up_message(PacketNumber number) {
   drop_at_ = 0;
 }
 
+std::optional<PacketNumber> Connection::number_to_probe() const {
+  // The highest one tells of all that is missing before it. But a plain peer says nothing to one that it has.
+  if (!extended() && backoff_ % 2 == 0 && !scoreboard_.waits_for_abandoned()) return scoreboard_.acknowledged();
+  return scoreboard_.highest_in_flight();
+}
+
 void Connection::emit_data(Micros now, Outbox& outbox) {
   pacer_.begin(now);
   while (!outbox.full()) {
     std::optional<PacketNumber> number = next_to_send(now);
     if (probe_due_) {
-      if (!number) number = scoreboard_.highest_in_flight();
+      if (!number) number = number_to_probe();
       probe_due_ = false;
       if (number) transmit(*number, now, outbox);
       continue;

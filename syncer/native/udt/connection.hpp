@@ -147,6 +147,7 @@ class Connection {
   void on_drop_request(const PacketView& packet, Micros now);
   void on_shutdown();
   void conclude_feedback(Micros now, Micros rtt);
+  void look_for_stale_holes(Micros now);
   void check_end();
   void set_window(PacketNumber acknowledged, uint32_t available);
   PacketNumber own_number(uint32_t sequence) const;
@@ -169,6 +170,8 @@ class Connection {
   bool put_control(ControlHeader header, size_t most, Micros now, Outbox& outbox, Fill fill);
   Micros probe_timeout() const;
   Micros probe_deadline() const;
+  Micros stale_deadline() const;
+  std::optional<PacketNumber> number_to_probe() const;
   Micros data_deadline() const;
   Micros acknowledgement_deadline() const;
   Micros keep_alive_deadline() const;

@@ -14,9 +14,17 @@ class LossShare {
   // `quiet`: sent while the queue was drained.
   void observe(int64_t delivered, int64_t lost, bool quiet) {
     double all = static_cast<double>(delivered + lost);
-    if (quiet) add(quiet_, all, static_cast<double>(lost), kQuietMemory);
+    if (quiet) {
+      add(quiet_, all, static_cast<double>(lost), std::clamp(kQuietPeriods * period_, kLeastMemory, kMostMemory));
+      in_period_ += all;
+    }
     add(recent_, all, static_cast<double>(lost), kRecentMemory);
     add(judged_, all, static_cast<double>(lost), kRecentMemory);
+  }
+
+  void begin_quiet() {
+    period_ = in_period_;
+    in_period_ = 0;
   }
 
   // The chance of a loss, a standard deviation above what was seen, so that it is made up for in full.
@@ -51,11 +59,15 @@ class LossShare {
     }
   }
 
-  static constexpr double kQuietMemory = 2000;  // packets
+  static constexpr double kQuietPeriods = 3;
+  static constexpr double kLeastMemory = 300;  // packets
+  static constexpr double kMostMemory = 2000;
   static constexpr double kRecentMemory = 500;
   static constexpr double kPrior = 20;
   static constexpr double kLargest = 0.25;
 
+  double period_ = 0;  // packets of the quiet period before, and of this one
+  double in_period_ = 0;
   Count quiet_;
   Count recent_;
   Count judged_;

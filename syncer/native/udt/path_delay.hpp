@@ -19,6 +19,7 @@ class PathDelay {
   double smallest_rtt() const { return smallest_rtt_; }  // seconds, over the history
   double queue() const { return queue_; }                // seconds, now
   double noise() const { return noise_; }                // seconds: how far `queue` moves from one look to the next
+  void forget_noise() { noise_ = 0; }
   bool measured() const { return measured_; }
 
  private:

@@ -59,6 +59,8 @@ void Scoreboard::begin_feedback(Micros now, Micros clock) {
 
 void Scoreboard::acknowledge(PacketNumber number) {
   number = std::min(number, next_new_);
+  if (number > acknowledged_) advanced_at_ = feedback_.now;
+  if (number > acknowledged_ + presumed_wrongly_) presumed_wrongly_ = 0;
   for (; acknowledged_ < number; ++acknowledged_)
     if (!arrived_.erase(acknowledged_)) mark_delivered(acknowledged_);
   arrived_end_ = std::max(arrived_end_, acknowledged_);
@@ -85,6 +87,8 @@ void Scoreboard::mark_delivered(PacketNumber number) {
     ++spurious_total_;
   }
   record.state = State::kDelivered;
+  if (record.counted) return;
+  record.counted = true;
   ++delivered_;
   ++feedback_.newly_delivered;
   delivered_at_ = clock_;
@@ -107,8 +111,12 @@ void Scoreboard::mark_lost(PacketNumber number) {
 void Scoreboard::lose_reported(PacketNumber first, PacketNumber end, Micros fresh_after) {
   first = std::max(first, acknowledged_);
   end = std::min(end, next_new_);
-  for (PacketNumber number = first; number < end; ++number)
-    if (at(number).state == State::kInFlight && at(number).sent_at <= fresh_after) mark_lost(number);
+  for (PacketNumber number = first; number < end; ++number) {
+    const Transmission& record = at(number);
+    if (record.sent_at > fresh_after || record.abandoned) continue;
+    if (record.state == State::kInFlight) mark_lost(number);
+    if (record.state == State::kDelivered) take_back(number);  // it was presumed, before the peer spoke our extensions
+  }
 }
 
 void Scoreboard::lose_tail(PacketNumber first, Micros sent_before) {
@@ -120,10 +128,47 @@ void Scoreboard::lose_tail(PacketNumber first, Micros sent_before) {
   }
 }
 
-void Scoreboard::lose_stale_holes(Micros sent_before, Micros others_before) {
-  if (acknowledged_ < next_new_ && at(acknowledged_).state == State::kInFlight &&
-      at(acknowledged_).sent_at < sent_before)
+void Scoreboard::take_nak(PacketNumber first, PacketNumber end, Micros fresh_after) {
+  first = std::max(first, acknowledged_);
+  end = std::min(end, next_new_);
+  for (PacketNumber number = first; number < end; ++number) {
+    const Transmission& record = at(number);
+    if (record.state == State::kInFlight && (record.times == 1 || record.sent_at <= fresh_after)) mark_lost(number);
+  }
+  // What showed the gap is behind it. All before arrived_end_ was presumed already.
+  end = std::min(end + 1, next_new_);
+  for (PacketNumber number = std::max(arrived_end_, acknowledged_); number < end; ++number)
+    if (at(number).state == State::kInFlight && at(number).times == 1) deliver(number, number + 1);
+  arrived_end_ = std::max(arrived_end_, end);
+}
+
+void Scoreboard::lose_presumed(Micros sent_before) {
+  presumed_wrongly_ = std::max<int64_t>(8, 2 * presumed_wrongly_);
+  int64_t left = presumed_wrongly_;
+  for (PacketNumber number = acknowledged_; number < arrived_end_ && left > 0; ++number, --left) {
+    if (at(number).state != State::kDelivered || at(number).abandoned || at(number).sent_at >= sent_before) break;
+    take_back(number);
+  }
+}
+
+void Scoreboard::take_back(PacketNumber number) {
+  arrived_.erase(number);
+  at(number).state = State::kInFlight;
+  ++in_flight_;
+  mark_lost(number);
+}
+
+void Scoreboard::lose_stale_holes(Micros sent_before, Micros others_before, Micros standing_since) {
+  if (acknowledged_ == next_new_) return;
+  const Transmission& hole = at(acknowledged_);
+  if (hole.state == State::kInFlight && hole.sent_at < sent_before &&
+      (hole.times > 1 || (has_holes() && advanced_at_ < standing_since))) {
     mark_lost(acknowledged_);
+  } else if (hole.state == State::kDelivered && !hole.abandoned && hole.sent_at < sent_before &&
+             advanced_at_ < standing_since) {
+    lose_presumed(sent_before);
+    advanced_at_ = feedback_.now;
+  }
   for (PacketNumber number = acknowledged_ + 1; number < next_new_; ++number) {
     const Transmission& record = at(number);
     if (record.state == State::kInFlight && record.times > 1 && record.sent_at < others_before) mark_lost(number);

@@ -47,9 +47,19 @@ class Scoreboard {
   void lose_reported(PacketNumber first, PacketNumber end, Micros fresh_after);
   // Nothing from `first` on arrived, although what was sent at `sent_before` did: what was sent before that is lost.
   void lose_tail(PacketNumber first, Micros sent_before);
-  // The first hole of a peer that tells no more than this was sent again before `sent_before` and is lost again; so are
-  // others whose retransmission is older than `others_before`.
-  void lose_stale_holes(Micros sent_before, Micros others_before);
+
+  // Of a plain UDT4 peer, which says once what it misses, and else only up to where it has all.
+  //
+  // A NAK: [first, end) is lost, but for what was sent again after `fresh_after`; and as each gap is told of at once, all
+  // else that was sent once and before `end` is presumed to have arrived. Call it for each of a NAK's ranges.
+  void take_nak(PacketNumber first, PacketNumber end, Micros fresh_after);
+  // What was presumed may be wrong, as NAKs are lost too. The packet at which the ACKs stand is lost again if it was sent
+  // again before `sent_before`, or if it was presumed and they have stood there since before `standing_since`; in that
+  // case more behind it with every time. Others are if they were sent again before `others_before`.
+  void lose_stale_holes(Micros sent_before, Micros others_before, Micros standing_since);
+  // There is a hole: something behind what the ACKs say is known, or presumed, to have arrived.
+  bool has_holes() const { return acknowledged_ < arrived_end_; }
+
   // The sender gives up [first, end), which may begin with the next new one: neither delivered nor lost.
   void abandon(PacketNumber first, PacketNumber end);
   // The receiver waits for a packet that was given up: it has to be told (again).
@@ -74,11 +84,14 @@ class Scoreboard {
     uint8_t times;  // transmissions, saturating
     bool application_limited;
     bool abandoned;
+    bool counted;  // in delivered_
   };
   Transmission& at(PacketNumber number) { return records_[static_cast<uint64_t>(number) & mask_]; }
   const Transmission& at(PacketNumber number) const { return records_[static_cast<uint64_t>(number) & mask_]; }
   void mark_delivered(PacketNumber number);
   void mark_lost(PacketNumber number);
+  void lose_presumed(Micros sent_before);
+  void take_back(PacketNumber number);  // that it arrived: it is lost
 
   size_t capacity_;
   uint64_t mask_;
@@ -88,6 +101,8 @@ class Scoreboard {
   PacketNumber acknowledged_ = 0;
   PacketNumber next_new_ = 0;
   PacketNumber arrived_end_ = 0;  // behind the highest that is known to have arrived
+  Micros advanced_at_ = 0;        // when acknowledged_ last moved
+  int64_t presumed_wrongly_ = 0;  // how many were to be sent again when the ACKs stood still last
   mutable PacketNumber lost_hint_ = 0;  // no lost packet before it
   int64_t in_flight_ = 0;
   int64_t delivered_ = 0;
