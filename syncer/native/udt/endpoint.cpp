@@ -1,0 +1,573 @@
+#include "endpoint.hpp"
+
+#include <poll.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <csignal>
+#include <string>
+#include <utility>
+
+#include "clock.hpp"
+#include "errors.hpp"
+
+namespace longhaul::udt {
+namespace {
+
+constexpr int kReadsPerTurn = 8;
+constexpr int kOutboxesPerTurn = 4;  // of one flow, before others get their turn
+constexpr unsigned long kTimerSlackNs = 1000;
+constexpr Micros kTombstoneLife = 30'000'000;
+constexpr size_t kMostTombstones = 4096;
+constexpr Micros kTombstoneAnswerInterval = 100'000;
+constexpr uint32_t kIdMask = 0x3fffffff;
+
+std::atomic<uint64_t> forks{0};
+
+template <typename Value>
+Value random_value() {
+  Value value{};
+  // For up to 256 bytes it neither fails nor falls short once the pool is ready.
+  while (getrandom(&value, sizeof value, 0) != static_cast<ssize_t>(sizeof value)) {
+  }
+  return value;
+}
+
+// The endpoints by their bound address. Never destroyed: threads may outlive static objects.
+struct Registry {
+  struct Entry {
+    std::weak_ptr<Endpoint> endpoint;
+    const Endpoint* address = nullptr;
+  };
+  std::mutex mutex;
+  std::condition_variable closed;
+  std::unordered_map<SocketAddress, Entry, AddressHash> entries;
+
+  Registry() {
+    pthread_atfork(nullptr, nullptr, [] { ++forks; });
+  }
+};
+
+Registry& registry() {
+  static Registry* instance = new Registry;
+  return *instance;
+}
+
+UdpChannel::Settings channel_settings(const Settings& settings) {
+  return {settings.udp_receive_buffer_bytes, settings.udp_send_buffer_bytes, settings.offload};
+}
+
+Error too_large(const Flow& flow, uint32_t mtu) {
+  const std::string most = mtu > 0 ? std::to_string(mtu) : "fewer";
+  return {ErrorKind::kSystem,
+          flow.path.peer.text() + ": the way there carries IP packets of at most " + most + " bytes and the connection's are " +
+              std::to_string(flow.connection ? flow.connection->agreement().mss : flow.settings.mss) +
+              ": connect again with a smaller mss",
+          EMSGSIZE};
+}
+
+}  // namespace
+
+// Life.
+
+std::shared_ptr<Endpoint> Endpoint::open(const SocketAddress& local, const Settings& settings) {
+  Registry& all = registry();
+  std::shared_ptr<Endpoint> endpoint;  // dropped after the lock
+  std::unique_lock lock(all.mutex);
+  if (local.port() != 0 && settings.reuse_address) {
+    // One that is being closed still holds the port.
+    for (auto found = all.entries.find(local); found != all.entries.end(); found = all.entries.find(local)) {
+      endpoint = found->second.endpoint.lock();
+      if (endpoint) {
+        if (!endpoint->shareable_ || endpoint->inherited() || endpoint->stopped()) break;
+        return endpoint;
+      }
+      if (found->second.address->inherited()) break;
+      all.closed.wait(lock);
+    }
+  }
+  auto channel = std::make_unique<UdpChannel>(local, channel_settings(settings));
+  auto fresh = std::make_shared<Endpoint>(std::move(channel), settings.reuse_address);
+  all.entries[fresh->local_] = {fresh, fresh.get()};
+  return fresh;
+}
+
+std::shared_ptr<Endpoint> Endpoint::adopt(int descriptor, const Settings& settings) {
+  auto endpoint = std::make_shared<Endpoint>(std::make_unique<UdpChannel>(descriptor, channel_settings(settings)),
+                                             settings.reuse_address);
+  Registry& all = registry();
+  std::lock_guard lock(all.mutex);
+  all.entries.try_emplace(endpoint->local_, Registry::Entry{endpoint, endpoint.get()});
+  return endpoint;
+}
+
+Endpoint::Endpoint(std::unique_ptr<UdpChannel> channel, bool shareable)
+    : channel_(std::move(channel)),
+      local_(channel_->local()),
+      shareable_(shareable),
+      forks_(forks),
+      outbox_(std::make_unique<Outbox>()),
+      cookies_(random_value<std::array<uint8_t, 16>>()) {
+  wake_descriptor_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (wake_descriptor_ < 0) throw Error::system("an event descriptor");
+  // Signals are for the application's threads.
+  sigset_t every, before;
+  sigfillset(&every);
+  pthread_sigmask(SIG_SETMASK, &every, &before);
+  try {
+    thread_ = std::thread([this] { run(); });
+  } catch (...) {
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    ::close(wake_descriptor_);
+    throw;
+  }
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+Endpoint::~Endpoint() {
+  if (inherited()) {
+    thread_.detach();
+  } else {
+    stop();
+  }
+  channel_.reset();
+  ::close(wake_descriptor_);
+  Registry& all = registry();
+  if (inherited()) return;  // the registry's mutex may have been held by a thread that is not here
+  {
+    std::lock_guard lock(all.mutex);
+    const auto found = all.entries.find(local_);
+    if (found != all.entries.end() && found->second.address == this) all.entries.erase(found);
+  }
+  all.closed.notify_all();
+}
+
+void Endpoint::stop() {
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  eventfd_write(wake_descriptor_, 1);
+  if (thread_.joinable()) thread_.join();
+}
+
+void Endpoint::stop_all() {
+  if (forks != 0) {
+    // Whose threads these were can't be told without the registry's mutex, which a fork may have left locked.
+    Registry& all = registry();
+    if (!all.mutex.try_lock()) return;
+    all.mutex.unlock();
+  }
+  std::vector<std::shared_ptr<Endpoint>> alive;
+  {
+    Registry& all = registry();
+    std::lock_guard lock(all.mutex);
+    for (auto& [address, entry] : all.entries) {
+      auto endpoint = entry.endpoint.lock();
+      if (endpoint && endpoint->forks_ == forks) alive.push_back(std::move(endpoint));
+    }
+  }
+  for (const auto& endpoint : alive) endpoint->stop();
+}
+
+bool Endpoint::inherited() const { return forks_ != forks; }
+
+bool Endpoint::stopped() const {
+  std::lock_guard lock(mutex_);
+  return stopping_;
+}
+
+void Endpoint::check_usable() const {
+  if (inherited()) {
+    throw Error(ErrorKind::kMisuse, "the socket was made before a fork: a child makes its own (or is spawned, not forked)");
+  }
+  if (stopped()) throw Error(ErrorKind::kClosed, "UDT was shut down in this process");
+}
+
+// Called by the application.
+
+void Endpoint::add(const std::shared_ptr<Flow>& flow) {
+  std::lock_guard lock(mutex_);
+  if (stopping_) throw Error(ErrorKind::kClosed, "UDT was shut down in this process");
+  added_.push_back(flow);
+  if (std::exchange(sleeping_, false)) eventfd_write(wake_descriptor_, 1);
+}
+
+void Endpoint::wake(const std::shared_ptr<Flow>& flow) {
+  if (std::exchange(flow->wake_queued, true)) return;
+  std::lock_guard lock(mutex_);
+  woken_.push_back(flow);
+  if (std::exchange(sleeping_, false)) eventfd_write(wake_descriptor_, 1);
+}
+
+void Endpoint::listen(const std::shared_ptr<Listener>& listener) {
+  std::lock_guard lock(mutex_);
+  if (listener_) throw Error(ErrorKind::kAddressInUse, "another socket listens at " + local_.text() + " already", EADDRINUSE);
+  listener_ = listener;
+}
+
+void Endpoint::unlisten(const Listener& listener) {
+  std::lock_guard lock(mutex_);
+  if (listener_.get() == &listener) listener_.reset();
+}
+
+EndpointStatus Endpoint::status() const {
+  return {channel_->dropped(), channel_->receive_buffer_bytes(), channel_->send_buffer_bytes(),
+          channel_->sends_segmented(), channel_->receives_merged()};
+}
+
+// The thread.
+
+void Endpoint::run() {
+  prctl(PR_SET_NAME, "udt-endpoint");
+  prctl(PR_SET_TIMERSLACK, kTimerSlackNs);
+  while (true) {
+    try {
+      {
+        std::lock_guard lock(mutex_);
+        if (stopping_) break;
+      }
+      turn();
+    } catch (const std::exception&) {
+      // Memory that is short, as a rule: what was under way is lost, as a packet is. The next turn goes on.
+      if (held_ != nullptr) std::exchange(held_, nullptr)->mutex.unlock();
+    }
+  }
+  try {
+    say_farewell();
+  } catch (const std::exception&) {
+  }
+}
+
+void Endpoint::turn() {
+  wait(monotonic_now());
+  take_woken(monotonic_now());
+  receive();
+  const Micros now = monotonic_now();
+  while (!touched_.empty()) {
+    Flow* flow = touched_.back();
+    touched_.pop_back();
+    flow->touched = false;
+    serve(*flow, now);
+  }
+  // Served ones are due after `now` at the earliest: each gets one turn.
+  while (deadlines_.earliest() <= now) serve(*deadlines_.first(), now);
+}
+
+void Endpoint::wait(Micros now) {
+  if (more_to_read_) return;
+  timespec timeout{};
+  const Micros earliest = deadlines_.earliest();
+  bool forever = false;
+  {
+    std::lock_guard lock(mutex_);
+    const bool idle = touched_.empty() && woken_.empty() && added_.empty() && !stopping_;
+    if (idle && earliest > now) {
+      sleeping_ = true;
+      forever = earliest == kNever;
+      if (!forever) timeout = {(earliest - now) / 1'000'000, (earliest - now) % 1'000'000 * 1000};
+    }
+  }
+  pollfd watched[] = {{channel_->descriptor(), POLLIN, 0}, {wake_descriptor_, POLLIN, 0}};
+  const int ready = ppoll(watched, 2, forever ? nullptr : &timeout, nullptr);
+  {
+    std::lock_guard lock(mutex_);
+    sleeping_ = false;
+  }
+  if (ready <= 0) return;
+  if (watched[1].revents != 0) {
+    eventfd_t value = 0;
+    eventfd_read(wake_descriptor_, &value);
+  }
+  if (watched[0].revents & POLLERR) on_network_errors();
+  more_to_read_ = (watched[0].revents & POLLIN) != 0;
+}
+
+void Endpoint::take_woken(Micros now) {
+  std::vector<std::shared_ptr<Flow>> added;
+  {
+    std::lock_guard lock(mutex_);
+    added.swap(added_);
+    batch_.swap(woken_);
+  }
+  for (const auto& flow : added) begin(flow, now);
+  for (const auto& flow : batch_) {
+    // One that is no longer here may have been woken late.
+    if (flow->id != 0) touch(*flow);
+  }
+  batch_.clear();
+}
+
+void Endpoint::touch(Flow& flow) {
+  if (std::exchange(flow.touched, true)) return;
+  touched_.push_back(&flow);
+}
+
+void Endpoint::receive() {
+  for (int read = 0; more_to_read_ && read < kReadsPerTurn; ++read) {
+    const Micros now = monotonic_now();
+    more_to_read_ = channel_->receive([&](const UdpChannel::Received& received) { on_datagram(received, now); });
+    // Neighbours are often of one connection: its mutex is taken once for all of them.
+    if (held_ != nullptr) std::exchange(held_, nullptr)->mutex.unlock();
+  }
+}
+
+void Endpoint::on_datagram(const UdpChannel::Received& received, Micros now) {
+  const auto packet = parse_packet(received.datagram);
+  if (!packet) return;
+  const uint32_t id = packet->destination();
+  if (held_ == nullptr || held_->id != id) {
+    if (held_ != nullptr) std::exchange(held_, nullptr)->mutex.unlock();
+    if (id == 0) {
+      on_unaddressed(*received.path, *packet, now);
+      return;
+    }
+    const auto found = flows_.find(id);
+    if (found == flows_.end()) {
+      on_lost_packet(*received.path, id, *packet, now);
+      return;
+    }
+    if (!(found->second->path.peer == received.path->peer)) return;
+    touch(*found->second);
+    found->second->mutex.lock();
+    held_ = found->second.get();
+  } else if (!(held_->path.peer == received.path->peer)) {
+    return;
+  }
+  held_->take(*packet, now);
+}
+
+// A packet for a connection that is not here: if it was, its peer may have missed the end.
+void Endpoint::on_lost_packet(const Path& path, uint32_t id, const PacketView& packet, Micros now) {
+  const auto found = tombstones_.find(id);
+  if (found == tombstones_.end()) return;
+  Tombstone& grave = found->second;
+  if (!(grave.peer == path.peer) || now - grave.buried_at > kTombstoneLife) return;
+  if (packet.is_control &&
+      (packet.control.type == ControlType::kShutdown || packet.control.type == ControlType::kHandshake)) {
+    return;
+  }
+  if (now - grave.answered_at < kTombstoneAnswerInterval) return;
+  grave.answered_at = now;
+  uint8_t out[kHeaderSize + 4] = {};
+  write_header(ControlHeader{ControlType::kShutdown, 0, 0, 0, grave.peer_id}, out);
+  const Datagram datagram{out, sizeof out};
+  channel_->send(path, {&datagram, 1});
+}
+
+// Set-up.
+
+void Endpoint::on_unaddressed(const Path& path, const PacketView& packet, Micros now) {
+  if (!packet.is_control || packet.control.type != ControlType::kHandshake) return;
+  const auto said = parse_handshake(packet.body);
+  if (!said) return;
+  if (on_rendezvous(path, *said, packet, now) || on_repeat(path, *said)) return;
+  on_request(path, *said, now);
+}
+
+bool Endpoint::on_rendezvous(const Path& path, const Handshake& said, const PacketView& packet, Micros now) {
+  Flow* trying = nullptr;
+  for (Flow* flow : rendezvous_) {
+    if (!(flow->path.peer == path.peer)) continue;
+    std::lock_guard lock(flow->mutex);
+    const bool its_own = flow->connection && flow->connection->agreement().peer_socket_id == said.socket_id;
+    if (its_own || (trying == nullptr && flow->connecting())) trying = flow;
+    if (its_own) break;
+  }
+  if (trying == nullptr) return false;
+  std::lock_guard lock(trying->mutex);
+  trying->take(packet, now);
+  touch(*trying);
+  return true;
+}
+
+// What was answered once is answered the same way again.
+bool Endpoint::on_repeat(const Path& path, const Handshake& said) {
+  if (said.request != Handshake::kConclusion) return false;
+  const auto found = accepted_.find({path.peer, said.socket_id});
+  if (found == accepted_.end()) return false;
+  Flow& flow = *found->second;
+  if (flow.accepted_reply.initial_sequence != said.initial_sequence) return false;
+  reply(flow.path, flow.accepted_reply, said.socket_id);
+  return true;
+}
+
+void Endpoint::on_request(const Path& path, const Handshake& said, Micros now) {
+  std::shared_ptr<Listener> listener;
+  {
+    std::lock_guard lock(mutex_);
+    listener = listener_;
+  }
+  if (!listener) return;
+  // Only who showed the right cookie is worth asking the kernel about the route.
+  Offer offer;
+  if (said.request == Handshake::kConclusion && cookies_.accepts(said.cookie, path.peer.bytes(), now)) {
+    offer = Flow::offer(listener->settings, listener->kind, path.peer);
+    offer.socket_id = free_id();
+  }
+  const bool has_room = listener->has_room() && accepted_.size() < listener->settings.max_connections;
+  const Verdict verdict = judge_request(said, path.peer.bytes(), offer, has_room, cookies_, now);
+  if (verdict.action == Verdict::Action::kReply) reply(path, verdict.reply, said.socket_id);
+  if (verdict.action == Verdict::Action::kAccept) accept(listener, path, verdict, now);
+}
+
+void Endpoint::accept(const std::shared_ptr<Listener>& listener, const Path& path, const Verdict& verdict, Micros now) {
+  auto flow = std::make_shared<Flow>(listener->settings, listener->kind, path);
+  flow->id = verdict.agreement.own_socket_id;
+  flow->accepted = true;
+  flow->accepted_reply = verdict.reply;
+  flow->establish(verdict.agreement, 0, now);
+  flows_[flow->id] = flow;
+  accepted_[{path.peer, verdict.agreement.peer_socket_id}] = flow.get();
+  if (!listener->offer(flow)) {
+    remove(*flow, now);
+    return;
+  }
+  touch(*flow);
+  reply(path, verdict.reply, verdict.agreement.peer_socket_id);
+}
+
+void Endpoint::reply(const Path& path, const Handshake& handshake, uint32_t destination) {
+  uint8_t out[kHeaderSize + kHandshakeSize];
+  write_header(ControlHeader{ControlType::kHandshake, 0, 0, 0, destination}, out);
+  write_handshake(handshake, out + kHeaderSize);
+  const Datagram datagram{out, sizeof out};
+  channel_->send(path, {&datagram, 1});
+}
+
+uint32_t Endpoint::free_id() {
+  while (true) {
+    const uint32_t id = random_value<uint32_t>() & kIdMask;
+    if (id != 0 && !flows_.contains(id) && !tombstones_.contains(id)) return id;
+  }
+}
+
+void Endpoint::begin(const std::shared_ptr<Flow>& flow, Micros now) {
+  {
+    std::lock_guard lock(flow->mutex);
+    if (flow->closed) return;
+    flow->id = free_id();
+    flow->start(random_value<uint32_t>() & kSequenceMask, now);
+  }
+  flows_[flow->id] = flow;
+  if (flow->settings.rendezvous) rendezvous_.push_back(flow.get());
+  touch(*flow);
+}
+
+// Sending.
+
+void Endpoint::serve(Flow& flow, Micros now) {
+  bool full = true;
+  bool gone = false;
+  Micros next = kNever;
+  for (int count = 0; full && count < kOutboxesPerTurn; ++count) {
+    outbox_->clear();
+    Flow::Notices notices;
+    {
+      std::lock_guard lock(flow.mutex);
+      try {
+        flow.emit(now, *outbox_);
+      } catch (const std::exception& error) {
+        flow.fail(Error(ErrorKind::kSystem, flow.path.peer.text() + ": given up: " + error.what()));
+      }
+      full = outbox_->full();
+      gone = flow.gone();
+      next = flow.scheduled;
+      notices = flow.settle();
+    }
+    flow.notify(notices);
+    // Without the mutex: what the datagrams point to changes only when this thread gives the flow a packet.
+    if (!outbox_->empty() && channel_->send(flow.path, outbox_->datagrams()) == UdpChannel::Outcome::kTooLarge) {
+      give_up(flow, too_large(flow, UdpChannel::path_mtu(flow.path.peer).value_or(0)));
+    }
+  }
+  if (gone) {
+    remove(flow, now);
+  } else {
+    deadlines_.set(&flow, std::max(full ? now : next, now + 1));
+  }
+}
+
+void Endpoint::give_up(Flow& flow, const Error& error) {
+  Flow::Notices notices;
+  {
+    std::lock_guard lock(flow.mutex);
+    flow.fail(error);
+    notices = flow.settle();
+  }
+  flow.notify(notices);
+  touch(flow);
+}
+
+void Endpoint::remove(Flow& flow, Micros now) {
+  deadlines_.remove(&flow);
+  std::erase(rendezvous_, &flow);
+  if (flow.touched) std::erase(touched_, &flow);
+  if (flow.connection) {
+    const Agreement& agreement = flow.connection->agreement();
+    if (flow.accepted) {
+      const auto found = accepted_.find({flow.path.peer, agreement.peer_socket_id});
+      if (found != accepted_.end() && found->second == &flow) accepted_.erase(found);
+    }
+    if (burials_.size() >= kMostTombstones) {
+      tombstones_.erase(burials_.front());
+      burials_.pop_front();
+    }
+    tombstones_[flow.id] = {flow.path.peer, agreement.peer_socket_id, now, 0};
+    burials_.push_back(flow.id);
+  }
+  flows_.erase(std::exchange(flow.id, 0));  // may be the last to hold it
+}
+
+// Every peer is told at once rather than left to find out.
+void Endpoint::say_farewell() {
+  const Micros now = monotonic_now();
+  take_woken(now);
+  while (!flows_.empty()) {
+    Flow& flow = *flows_.begin()->second;
+    Flow::Notices notices;
+    outbox_->clear();
+    {
+      std::lock_guard lock(flow.mutex);
+      if (!flow.closed) flow.fail(Error(ErrorKind::kClosed, "UDT was shut down in this process"));
+      flow.closed = true;
+      if (flow.connection) flow.connection->close();
+      flow.emit(now, *outbox_);
+      notices = flow.settle();
+    }
+    flow.notify(notices);
+    channel_->send(flow.path, outbox_->datagrams());
+    remove(flow, now);
+  }
+}
+
+// What the network says of datagrams that it did not deliver.
+void Endpoint::on_network_errors() {
+  for (const NetworkError& error : channel_->take_errors()) {
+    if (error.number != ECONNREFUSED && error.number != EMSGSIZE) continue;
+    for (const auto& [id, flow] : flows_) {
+      if (!(flow->path.peer == error.peer)) continue;
+      bool connecting = false;
+      uint32_t mss = 0;
+      {
+        std::lock_guard lock(flow->mutex);
+        connecting = flow->connecting();
+        if (flow->connection) mss = flow->connection->agreement().mss;
+      }
+      if (error.number == EMSGSIZE && error.mtu > 0 && mss > error.mtu) {
+        give_up(*flow, too_large(*flow, error.mtu));
+      } else if (error.number == ECONNREFUSED && connecting && !flow->settings.rendezvous) {
+        // A peer of a rendezvous may come later; a connection that stands is not ended by what anybody can forge.
+        give_up(*flow, Error(ErrorKind::kRefused, error.peer.text() +
+                                                      ": no UDT server there (its host says that the port is closed)"));
+      }
+    }
+  }
+}
+
+}  // namespace longhaul::udt
