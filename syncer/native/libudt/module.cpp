@@ -219,6 +219,9 @@ void define_socket(py::module_& module) {
             socket.use_rate_control({rate_bps, floor_bps, ceiling_bps});
           },
           py::arg("rate_bps") = 0.0, py::arg("floor_bps") = 300e3, py::arg("ceiling_bps") = 0.0)
+      .def("use_fixed_rate", &Socket::use_fixed_rate, py::arg("rate_bps"),
+           "Before connect, or on a listener for what it accepts from now on. Bits a second on the wire.")
+      .def("use_native_control", &Socket::use_native_control, "libudt's own congestion control, as without any call.")
       .def("rate_control", &Socket::rate_control)
       .def("wait_unsent_below", &Socket::wait_unsent_below, py::arg("packets"), py::arg("timeout_ms"))
       .def("perfmon", &Socket::perfmon, py::arg("clear") = true)

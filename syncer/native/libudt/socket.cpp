@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "errors.hpp"
+#include "fixed_rate.hpp"
 
 namespace py = pybind11;
 
@@ -266,6 +267,17 @@ py::object Socket::getsockopt(int option) const {
 
 void Socket::use_rate_control(const RateSettings& settings) {
   RateControlFactory factory(settings);
+  if (UDT::setsockopt(id_, 0, UDT_CC, &factory, sizeof factory) == UDT::ERROR) raise_last("setsockopt");
+}
+
+void Socket::use_fixed_rate(double rate_bps) {
+  if (!(rate_bps > 0)) throw py::value_error("a fixed rate is positive");
+  FixedRateFactory factory(rate_bps);
+  if (UDT::setsockopt(id_, 0, UDT_CC, &factory, sizeof factory) == UDT::ERROR) raise_last("setsockopt");
+}
+
+void Socket::use_native_control() {
+  CCCFactory<CUDTCC> factory;
   if (UDT::setsockopt(id_, 0, UDT_CC, &factory, sizeof factory) == UDT::ERROR) raise_last("setsockopt");
 }
 

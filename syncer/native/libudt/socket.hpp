@@ -50,6 +50,8 @@ class Socket {
   void setsockopt(int option, const pybind11::object& value);
   pybind11::object getsockopt(int option) const;
   void use_rate_control(const RateSettings& settings);
+  void use_fixed_rate(double rate_bps);
+  void use_native_control();
   std::shared_ptr<RateShared> rate_control() const;
   // Waits until fewer packets than this wait for their first transmission; false on timeout.
   bool wait_unsent_below(int packets, int timeout_ms) const;

@@ -1,4 +1,4 @@
-"""Takes the golden set of packets that libudt 4.11 puts on the wire: ``python -m syncer.tests.contract.capture_udt_wire``.
+"""Takes the golden set of libudt 4.11's packets: ``python -m syncer.tests.contract.capture_udt_wire [SCENARIO...]``.
 
 Each scenario runs two sockets of the libudt binding through a relay on the loopback device that notes every datagram.
 The files go to ``syncer/tests/golden/udt_wire``; its README.md says what each shows. Socket ids, cookies, sequence
