@@ -15,11 +15,15 @@ constexpr double kSmallestWindow = 4;
 constexpr double kStartUpGain = 2.77;
 constexpr double kFullLoss = 0.2;  // in start-up: more than chance may take
 constexpr double kFirstDrainGain = 0.5;
+constexpr Micros kDrainFresh = 1'000'000;
 constexpr Micros kHistory = 20'000'000;
 
 // The target queue, at one packet a second: 4 ms at 200 Mbit/s, 13 at 20, 40 at 2.
 constexpr double kTarget = 0.5;
 constexpr double kNoiseShare = 1.0;
+constexpr double kLow = 0.5;
+constexpr double kNoisy = 1.0;
+constexpr double kAbortNoise = 1.0;
 constexpr double kMostNoise = 0.040;
 constexpr double kSteering = 0.4;  // of the queue's excess, made good in one feedback delay
 constexpr double kLowestGain = 0.6;
@@ -78,13 +82,16 @@ std::string_view BbrControl::state() const {
   return level_ > 0 ? "grow" : boost_ > 0 ? "compete" : "cruise";
 }
 
+double BbrControl::own_target() const { return kTarget / std::sqrt(std::max(bandwidth_, 10.0)); }
+
 double BbrControl::target_queue() const {
-  double own = kTarget / std::sqrt(std::max(bandwidth_, 10.0));
-  return queue_limit_ * own + std::min(kNoiseShare * delay_.noise(), kMostNoise) + boost_;
+  return queue_limit_ * own_target() + std::min(kNoiseShare * delay_.noise(), kMostNoise) + boost_;
 }
 
 double BbrControl::coming_queue() const {
-  return std::max(0.0, static_cast<double>(in_flight_) / bandwidth_ - delay_.smallest_rtt() - kReportLag);
+  // After an overflow much of it is lost already, only not yet known to be.
+  double alive = static_cast<double>(in_flight_) * (1 - std::max(0.0, losses_.recent() - losses_.chance()));
+  return std::max(0.0, alive / bandwidth_ - delay_.smallest_rtt() - kReportLag);
 }
 
 double BbrControl::full_queue() const { return 1.5 * target_queue() + 0.003; }
@@ -94,9 +101,13 @@ void BbrControl::observe_losses(const Feedback& feedback) {
   // Of the first such report, a part was sent before.
   losses_.observe(feedback.newly_delivered, feedback.newly_lost, quiet && quiet_);
   quiet_ = quiet;
-  if (phase_ == Phase::kStartUp || !losses_.excess()) return;
-  // Overflow: what is in the queue now is more than it holds.
+  if (phase_ != Phase::kCruise || !losses_.excess()) return;
   losses_.begin_judging();
+  // Is that the chance? A drain tells. If one has told lately, it is overflow: what is in the queue is more than it holds.
+  if (feedback.now - drained_at_ > std::max<Micros>(kDrainFresh, 6 * feedback.smoothed_rtt) && boost_ <= 0) {
+    begin_drain(feedback);
+    return;
+  }
   if (level_ > 0) {
     level_ = 0;
     hold_until_ = feedback.now + static_cast<Micros>(chance(1.5e6, 2.5e6));
@@ -148,8 +159,23 @@ void BbrControl::cut_to_drained_rate(const Feedback& feedback) {
   drained_delivered_ = feedback.delivered;
 }
 
+// While the delivered rate still grew a round later, the bottleneck was not full, and what was lost was lost by chance.
+void BbrControl::learn_chance(const Feedback& feedback, bool new_round) {
+  if (new_round) {
+    double rate = rates_.best(rate_round_, 0);
+    if (rate > 1.5 * round_rate_ && round_rate_ > 0) losses_.add_quiet(round_before_all_, round_before_lost_);
+    round_rate_ = rate;
+    round_before_all_ = round_all_;
+    round_before_lost_ = round_lost_;
+    round_all_ = round_lost_ = 0;
+  }
+  round_all_ += static_cast<double>(feedback.newly_delivered + feedback.newly_lost);
+  round_lost_ += static_cast<double>(feedback.newly_lost);
+}
+
 void BbrControl::start_up(const Feedback& feedback, bool new_round) {
-  bool full = delay_.queue() > std::clamp(delay_.smallest_rtt() / 8, 0.004, 0.016);  // RFC 9406's threshold
+  learn_chance(feedback, new_round);
+  bool full = delay_.queue() > std::clamp(delay_.smallest_rtt() / 8, 0.004, 0.016) + 2 * delay_.noise();  // RFC 9406's threshold
   if (new_round && !feedback.application_limited) {
     double rate = rates_.best(rate_round_, 0);
     if (rate > 1.25 * plateau_ || rate == 0) {
@@ -180,7 +206,8 @@ void BbrControl::begin_cruise(Micros now) {
   stuck_since_ = 0;
   refill_until_ = now + static_cast<Micros>(1e6 * delay_.smallest_rtt());
   Micros rounds = static_cast<Micros>(12e6 * delay_.smallest_rtt());
-  drain_at_ = now + std::max(rounds, static_cast<Micros>(chance(2e6, 3e6)));
+  bool first = drained_at_ == 0;
+  drain_at_ = first ? now + std::max<Micros>(300'000, rounds / 4) : now + std::max(rounds, static_cast<Micros>(chance(2e6, 3e6)));
 }
 
 void BbrControl::begin_drain(const Feedback& feedback) {
@@ -206,6 +233,15 @@ void BbrControl::end_drain(const Feedback& feedback) {
   if (queue_limit_ < 1 && feedback.now - limit_lowered_ > 2'000'000) queue_limit_ = std::min(1.0, 1.2 * queue_limit_);
   boost_ = boost_ > 0.001 ? kBoostFall * boost_ : 0;
   begin_cruise(feedback.now);
+  drained_at_ = feedback.now;
+  // Where an empty queue cannot be told from noise, growth is tried each time.
+  if (delay_.noise() > kNoisy * own_target()) begin_growth();
+}
+
+void BbrControl::begin_growth() {
+  level_ = 1;
+  level_round_ = rounds_.count();
+  level_bandwidth_ = bandwidth_;
 }
 
 void BbrControl::drain(const Feedback& feedback) {
@@ -223,13 +259,11 @@ void BbrControl::cruise(const Feedback& feedback, bool new_round) {
   double queue = delay_.queue();
   // A long queue that already has been made room for, only it does not show yet.
   if (queue > full_queue()) queue = std::max(target, std::min(queue, coming_queue()));
-  if (delay_.queue() > target && level_ > 0) level_ = 0;
+  if (delay_.queue() > target + kAbortNoise * delay_.noise() && level_ > 0) level_ = 0;
   if (new_round) {
-    low_rounds_ = delay_.queue() < 0.5 * target && !feedback.application_limited ? low_rounds_ + 1 : 0;
+    low_rounds_ = delay_.queue() < kLow * target && !feedback.application_limited ? low_rounds_ + 1 : 0;
     if (level_ == 0 && low_rounds_ >= 2 && feedback.now >= hold_until_) {
-      level_ = 1;
-      level_round_ = rounds_.count();
-      level_bandwidth_ = bandwidth_;
+      begin_growth();
     } else if (level_ > 0 && rounds_.count() - level_round_ >= kGrowthRounds) {
       if (bandwidth_ > level_bandwidth_ * (1 + 0.4 * (kGrowth[level_] - 1))) {
         level_ = std::min(level_ + 1, kGrowth.size() - 1);

@@ -47,9 +47,12 @@ class BbrControl final : public CongestionControl {
   void judge_drain(const Feedback& feedback);
   void watch_for_others(const Feedback& feedback);
 
+  void learn_chance(const Feedback& feedback, bool new_round);
+  void begin_growth();
   void begin_cruise(Micros now);
   void begin_drain(const Feedback& feedback);
   void end_drain(const Feedback& feedback);
+  double own_target() const;
   double target_queue() const;
   double steering_gain(double target, double queue) const;
   double full_queue() const;  // above it, the bottleneck is surely busy
@@ -76,6 +79,9 @@ class BbrControl final : public CongestionControl {
   // Start-up.
   double plateau_ = 0;
   int plateau_rounds_ = 0;
+  double round_rate_ = 0;
+  double round_all_ = 0, round_lost_ = 0;          // packets of this round
+  double round_before_all_ = 0, round_before_lost_ = 0;  // and of the one before
 
   // Growth while the queue is empty.
   size_t level_ = 0;
@@ -87,6 +93,7 @@ class BbrControl final : public CongestionControl {
   // Draining.
   Micros drain_at_ = 0;
   Micros drain_until_ = 0;
+  Micros drained_at_ = 0;  // when the newest one ended
   double drain_gain_ = 1;
   double drain_depth_ = 0;    // seconds of queue that it takes away at most
   double queue_before_ = 0;

@@ -125,15 +125,16 @@ void Connection::on_ack(const PacketView& packet, Micros now) {
     peer_receive_rate_ = ack->receive_rate;
     peer_capacity_ = ack->link_capacity;
   }
+  last_ack_at_ = now;
   scoreboard_.acknowledge(number);
   conclude_feedback(now, rtt);
 }
 
 void Connection::look_for_stale_holes(Micros now) {
-  // A retransmission that is older than this would have moved the peer's ACKs.
-  Micros patience = round_trip_.smoothed() + 4 * round_trip_.variance() + 2 * Acknowledger::kInterval;
+  // An ACK is about what was sent a round trip before it came; and one would have come, if it had more to say.
+  Micros patience = round_trip_.smoothed() + 4 * round_trip_.variance() + Acknowledger::kInterval;
   scoreboard_.begin_feedback(now, now);
-  scoreboard_.lose_stale_holes(now - patience, now - 2 * patience, now - patience - kSlowestAck);
+  scoreboard_.look_for_stale_holes(std::max(last_ack_at_, now - kSlowestAck) - patience);
   conclude_feedback(now, 0);
   stale_check_at_ = now + Acknowledger::kInterval;
 }

@@ -200,6 +200,7 @@ class Connection {
   Micros last_data_sent_at_;
   Micros last_heard_at_;
   Micros stale_check_at_ = 0;
+  Micros last_ack_at_ = 0;
 
   // extensions
   bool peer_hello_seen_ = false;

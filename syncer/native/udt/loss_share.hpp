@@ -22,6 +22,8 @@ class LossShare {
     add(judged_, all, static_cast<double>(lost), kRecentMemory);
   }
 
+  // Of packets that are known only afterwards to have met no queue.
+  void add_quiet(double all, double lost) { add(quiet_, all, lost, kMostMemory); }
   void begin_quiet() {
     period_ = in_period_;
     in_period_ = 0;

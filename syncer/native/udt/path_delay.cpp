@@ -30,7 +30,9 @@ void PathDelay::observe(const Feedback& feedback) {
   smallest_rtt_ = rtts_.best(now, rtt) * 1e-6;
   queue_ = std::max(0.0, recent_.best(now, delay) - base_.best(now, delay)) * 1e-6;
   if (now - look_at_ > 2 * window) {
-    if (measured_) noise_ += kSmoothing * (std::abs(queue_ - look_) - noise_);
+    // Only falls count, twice: a queue that fills steadily is no noise.
+    looks_ += 1;
+    if (measured_) noise_ += std::max(kSmoothing, 1 / looks_) * (2 * std::max(0.0, look_ - queue_) - noise_);
     look_ = queue_;
     look_at_ = now;
   }

@@ -33,6 +33,7 @@ class PathDelay {
   double noise_ = 0;
   double look_ = 0;  // the queue at the last look
   Micros look_at_ = 0;
+  double looks_ = 0;
 };
 
 }  // namespace longhaul::udt

@@ -59,8 +59,6 @@ void Scoreboard::begin_feedback(Micros now, Micros clock) {
 
 void Scoreboard::acknowledge(PacketNumber number) {
   number = std::min(number, next_new_);
-  if (number > acknowledged_) advanced_at_ = feedback_.now;
-  if (number > acknowledged_ + presumed_wrongly_) presumed_wrongly_ = 0;
   for (; acknowledged_ < number; ++acknowledged_)
     if (!arrived_.erase(acknowledged_)) mark_delivered(acknowledged_);
   arrived_end_ = std::max(arrived_end_, acknowledged_);
@@ -143,11 +141,15 @@ void Scoreboard::take_nak(PacketNumber first, PacketNumber end, Micros fresh_aft
 }
 
 void Scoreboard::lose_presumed(Micros sent_before) {
-  presumed_wrongly_ = std::max<int64_t>(8, 2 * presumed_wrongly_);
+  const bool original = at(acknowledged_).times == 1;
   int64_t left = presumed_wrongly_;
-  for (PacketNumber number = acknowledged_; number < arrived_end_ && left > 0; ++number, --left) {
-    if (at(number).state != State::kDelivered || at(number).abandoned || at(number).sent_at >= sent_before) break;
+  for (PacketNumber number = acknowledged_; number < arrived_end_ && left > 0; ++number) {
+    const Transmission& record = at(number);
+    const bool presumed = record.state == State::kDelivered && !record.abandoned && record.sent_at < sent_before;
+    if (original && !(presumed && record.times == 1)) return;
+    if (!presumed || (record.times == 1) != original) continue;
     take_back(number);
+    --left;
   }
 }
 
@@ -158,21 +160,18 @@ void Scoreboard::take_back(PacketNumber number) {
   mark_lost(number);
 }
 
-void Scoreboard::lose_stale_holes(Micros sent_before, Micros others_before, Micros standing_since) {
-  if (acknowledged_ == next_new_) return;
-  const Transmission& hole = at(acknowledged_);
-  if (hole.state == State::kInFlight && hole.sent_at < sent_before &&
-      (hole.times > 1 || (has_holes() && advanced_at_ < standing_since))) {
-    mark_lost(acknowledged_);
-  } else if (hole.state == State::kDelivered && !hole.abandoned && hole.sent_at < sent_before &&
-             advanced_at_ < standing_since) {
-    lose_presumed(sent_before);
-    advanced_at_ = feedback_.now;
-  }
-  for (PacketNumber number = acknowledged_ + 1; number < next_new_; ++number) {
+void Scoreboard::look_for_stale_holes(Micros sent_before) {
+  if (!has_holes()) return;
+  for (PacketNumber number = acknowledged_; number < next_new_; ++number) {
     const Transmission& record = at(number);
-    if (record.state == State::kInFlight && record.times > 1 && record.sent_at < others_before) mark_lost(number);
+    if (record.state == State::kInFlight && record.sent_at < sent_before) deliver(number, number + 1);
   }
+  const Transmission& hole = at(acknowledged_);
+  if (hole.state != State::kDelivered || hole.abandoned || hole.sent_at >= sent_before) return;
+  const Micros patience = feedback_.now - sent_before;
+  presumed_wrongly_ = feedback_.now - stopped_at_ > 3 * patience ? 8 : std::min<int64_t>(2 * presumed_wrongly_, 1024);
+  stopped_at_ = feedback_.now;
+  lose_presumed(sent_before);
 }
 
 void Scoreboard::abandon(PacketNumber first, PacketNumber end) {

@@ -53,10 +53,11 @@ class Scoreboard {
   // A NAK: [first, end) is lost, but for what was sent again after `fresh_after`; and as each gap is told of at once, all
   // else that was sent once and before `end` is presumed to have arrived. Call it for each of a NAK's ranges.
   void take_nak(PacketNumber first, PacketNumber end, Micros fresh_after);
-  // What was presumed may be wrong, as NAKs are lost too. The packet at which the ACKs stand is lost again if it was sent
-  // again before `sent_before`, or if it was presumed and they have stood there since before `standing_since`; in that
-  // case more behind it with every time. Others are if they were sent again before `others_before`.
-  void lose_stale_holes(Micros sent_before, Micros others_before, Micros standing_since);
+  // There are holes. What was sent before `sent_before` is in flight no more: it is presumed to have arrived as well, if
+  // nothing is told of it. But the packet at which the ACKs stand is lost, whatever was presumed of it, and with it others
+  // behind it of which no more is known, the more the oftener this happens in a row (they were lost together, or their NAK
+  // was).
+  void look_for_stale_holes(Micros sent_before);
   // There is a hole: something behind what the ACKs say is known, or presumed, to have arrived.
   bool has_holes() const { return acknowledged_ < arrived_end_; }
 
@@ -101,8 +102,8 @@ class Scoreboard {
   PacketNumber acknowledged_ = 0;
   PacketNumber next_new_ = 0;
   PacketNumber arrived_end_ = 0;  // behind the highest that is known to have arrived
-  Micros advanced_at_ = 0;        // when acknowledged_ last moved
-  int64_t presumed_wrongly_ = 0;  // how many were to be sent again when the ACKs stood still last
+  int64_t presumed_wrongly_ = 8;  // packets that were taken back when the ACKs last stood at a stale hole
+  Micros stopped_at_ = 0;         // when that was
   mutable PacketNumber lost_hint_ = 0;  // no lost packet before it
   int64_t in_flight_ = 0;
   int64_t delivered_ = 0;
