@@ -369,10 +369,22 @@ def _spawn(command: list[str], log: Path) -> int:
         (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT, 0o600),
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
+    # What this process was given, such as the lock of a `flock` that it runs under, must not live as long as a machine.
+    given = [(os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in _inherited()]
     try:
-        return os.posix_spawnp(command[0], command, os.environ, file_actions=streams, setsid=True)
+        return os.posix_spawnp(command[0], command, os.environ, file_actions=[*streams, *given], setsid=True)
     except OSError as error:
         raise CoreError(f"cannot start {command[0]}: {error.strerror}") from error
+
+
+def _inherited() -> list[int]:
+    """Descriptors beyond the standard ones that a new program would get."""
+    found = []
+    for name in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if int(name.name) > 2 and os.get_inheritable(int(name.name)):
+                found.append(int(name.name))
+    return found
 
 
 def _running() -> list[tuple[int, int, Path]]:

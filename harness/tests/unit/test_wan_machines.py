@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -68,6 +70,19 @@ def test_what_runs_for_a_directory_is_ended_and_nothing_else(cores: Path, start:
     assert end_machines([cores / "0000aa"]) == 1
     one.wait(timeout=5)
     assert other.poll() is None
+
+
+def test_a_machine_is_given_no_file_of_its_maker(tmp_path: Path) -> None:
+    # Under `flock LOCK longhaul ...` the lock would else be held for as long as the machine stays warm.
+    with (tmp_path / "lock").open("w") as lock:
+        os.set_inheritable(lock.fileno(), True)
+        pid = machine._spawn(["sleep", "60"], tmp_path / "log")
+        try:
+            held = [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+    assert sorted(held) == [os.devnull, str(tmp_path / "log"), str(tmp_path / "log")]
 
 
 def test_a_start_that_was_killed_before_its_pid_was_noted_is_undone(cores: Path, start: Start) -> None:
