@@ -44,12 +44,16 @@ def register(app: typer.Typer) -> None:
 def _peer_lines(peer: dict[str, Any]) -> list[str]:
     state = "connected" if peer["connected"] else "not connected"
     session, link = peer["session"], peer["link"]
-    rate = f", {session['delivered_rate_bps'] / 1e6:.1f} Mbit/s" if session and "rtt_us" in session else ""
-    rtt = f", RTT {session['rtt_us'] / 1000:.1f} ms" if rate else ""
-    lines = [f"  {peer['site']}: {state}, {'in sync' if peer['in_sync'] else 'not in sync'}{rtt}{rate}"]
+    now = ""
+    if session and link and "rtt_us" in session:
+        now = (
+            f", RTT {session['rtt_us'] / 1000:.1f} ms, sends {link['sending_bps'] / 1e6:.1f} and receives"
+            f" {link['receiving_bps'] / 1e6:.1f} Mbit/s"
+        )
+    lines = [f"  {peer['site']}: {state}, {'in sync' if peer['in_sync'] else 'not in sync'}{now}"]
     if link is None or not link["transport"]:
         return lines if link is None or not peer["connected"] else [*lines, f"    no session: {link['reason']}"]
-    control = f" ({session['congestion_control']})" if rate and session["congestion_control"] else ""
+    control = f" ({session['congestion_control']})" if now and session["congestion_control"] else ""
     cap = f", at most {link['rate_cap_bps'] / 1e6:g} Mbit/s" if link["rate_cap_bps"] else ""
     lines.append(f"    over {link['transport']}{control}{cap}: {link['reason']}")
     for row in link["measured"]:

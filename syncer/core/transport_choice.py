@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 AUTO = "auto"
+FOR_A_TEST = "for a speed test"
 PREFERENCE = ("udt", "tcp")
 DIRECTIONS = ("there", "back")
 
@@ -43,7 +44,7 @@ class Rules:
     """Of load at first, while a transport finds its rate: not measured."""
     memory_s: float = 15.0
     """Older seconds of load count half as much, and so on."""
-    enough_s: float = 4.0
+    enough_s: float = 1.5
     """Of load, before a measurement is compared."""
     fresh_s: float = 3600.0
     """Older measurements are shown, but not compared."""
@@ -175,6 +176,9 @@ class TransportChoice:
         """What a session of it carried. Call for each direction that carried something, about once a second."""
         if not sample.loaded or sample.seconds <= 0:
             return
+        if self._forced:
+            # A speed test's own result follows.
+            return
         if now > self._sampled_at:
             self._sampled_at = now
             self._unsettled_s -= sample.seconds
@@ -188,6 +192,11 @@ class TransportChoice:
         known = self.measured.setdefault((transport, sample.direction), Measured())
         known.add(sample, now, self.rules.memory_s)
 
+    def take_test(self, transport: str, now: float, sample: Sample) -> None:
+        """What a whole speed test found: it takes the place of all that was known in its direction."""
+        known = self.measured[transport, sample.direction] = Measured()
+        known.add(sample, now, self.rules.memory_s)
+
     # what to use
 
     def wanted(self, now: float) -> str:
@@ -196,7 +205,7 @@ class TransportChoice:
             self.reason = "no transport that both sites run"
             return ""
         if self._forced in self._available:
-            self.reason = "for a speed test"
+            self.reason = FOR_A_TEST
             return self._forced
         if self.pinned != AUTO:
             self._holder = self.pinned
@@ -224,6 +233,11 @@ class TransportChoice:
         health = self._health.get(transport)
         return health is not None and now < health.dead_until
 
+    def is_suspect(self, transport: str) -> bool:
+        """Whether a session of it broke or did not come up lately, though that may be chance."""
+        health = self._health.get(transport)
+        return health is not None and health.strikes > 0
+
     @property
     def has_alternative(self) -> bool:
         """Whether there is another transport to fall back to."""
@@ -243,16 +257,16 @@ class TransportChoice:
     def _keep_holder(self, now: float) -> None:
         """Stays with what was measured to be better as long as it lives; else the most preferred of the living."""
         alive = [transport for transport in self._available if not self.is_dead(transport, now)]
-        if self._holder in alive and (self._is_measured or self._holder == alive[0]):
-            if not self._is_measured:
-                self._why = "preferred"
-            return
-        self._trial = None
-        self._is_measured = False
         dead = [transport for transport in self._available if transport not in alive]
+        if self._is_measured and self._holder in alive:
+            return
+        self._is_measured = False
         # All dead: the one that may be tried again first.
-        self._holder = alive[0] if alive else min(dead, key=lambda each: self._health[each].dead_until)
-        self._why = self._dead_in_words(dead[0]) if dead and alive else "preferred"
+        holder = alive[0] if alive else min(dead, key=lambda each: self._health[each].dead_until)
+        if holder != self._holder:
+            self._holder, self._trial = holder, None
+        better = [each for each in dead if _rank(each) < _rank(holder)]
+        self._why = self._dead_in_words(better[0]) if better else "preferred"
         if not alive:
             self._why = "no transport comes up; they are tried in turn"
 

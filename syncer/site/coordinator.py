@@ -401,6 +401,8 @@ class Coordinator:
                 self.data.flush()
             case control.Transports():
                 self.data.peer_transports(site, message)
+            case control.SpeedMeasured():
+                self.data.peer_measured(site, message)
             case control.SessionOffer():
                 self.data.offered(site, message)
             case control.SessionClosed():

@@ -15,18 +15,20 @@ from typing import Any, Protocol
 
 import structlog
 
-from syncer.core.transport_choice import DIRECTIONS, Sample, TransportChoice
+from syncer.core.transport_choice import Sample, TransportChoice
 from syncer.site.home import AUTO, Config
 from syncer.site.mover_hub import MoverHub
 from syncer.site.speed_tests import SpeedTests
 from syncer.wire import mover_protocol as protocol
-from syncer.wire.control import REASON_LIMIT, Message, SessionClosed, SessionOffer, Transports
+from syncer.wire.control import REASON_LIMIT, Message, SessionClosed, SessionOffer, SpeedMeasured, Transports
 
 FIRST_PAUSE_S = 0.3
 LONGEST_PAUSE_S = 5.0
 OPENING_S = 15.0
 OPENING_WITH_ANOTHER_S = 5.0
-"""A session that is not up after so long is given up; sooner when another transport may do better."""
+OPENING_SUSPECT_S = 3.5
+"""A session that is not up after so long is given up; sooner when another transport may do better, and sooner still
+when one of its transport broke just now. On a path of 300 ms and some loss it takes two seconds."""
 
 STALL_S = 15.0
 """A session that owes content and brings none for so long is opened anew, whatever the cause."""
@@ -61,6 +63,8 @@ class _Session:
     stats_at: float = 0.0
     owed: bool = False
     """Content was owed when the stats came."""
+    sending_bps: int = 0
+    receiving_bps: int = 0
 
 
 @dataclass
@@ -73,8 +77,6 @@ class _Link:
     offer_at: float = 0.0
     peer: Transports | None = None
     said: Transports | None = None
-    reason: str = ""
-    """Of the offer that brought the session, when the peer chose."""
 
 
 class DataPlane:
@@ -126,6 +128,14 @@ class DataPlane:
             link.peer = message
             self._review()
 
+    def peer_measured(self, site: str, message: SpeedMeasured) -> None:
+        """A user at the peer tested this link's speed."""
+        self._take_test(site, message.transport, "back" if message.there else "there", message)
+
+    def _take_test(self, site: str, transport: str, direction: str, found: SpeedMeasured) -> None:
+        sample = Sample(direction, found.microseconds / 1e6, found.bytes, loaded=True, rtt_us=found.rtt_us)
+        self.choice(site).take_test(transport, time.monotonic(), sample)
+
     def offered(self, site: str, offer: SessionOffer) -> None:
         """The peer's mover accepts a session: connect to it."""
         link, peer = self._links.get(site), self._config.peer(site)
@@ -134,7 +144,7 @@ class DataPlane:
             return
         if link.candidate:
             self._end(link.candidate, tell=False)
-        link.candidate, link.reason = offer.session, offer.reason
+        link.candidate = offer.session
         self._open(
             _Session(offer.session, site, offer.transport),
             *("connect", peer.address, offer.port, offer.receive_key, offer.send_key),
@@ -194,7 +204,7 @@ class DataPlane:
             return "not connected"
         if self.decides(site):
             return "the other site is asked" if link.peer is None else self.choice(site).reason
-        return f"chosen by {site}: {link.reason or 'nothing yet'}"
+        return f"chosen by {site}, in its words: {link.peer.reason if link.peer is not None else 'nothing yet'}"
 
     def force(self, site: str, transport: str) -> None:
         """For a speed test: use this transport for now; "": as before."""
@@ -202,6 +212,11 @@ class DataPlane:
         if transport:
             self._forced[site] = transport
         self._review()
+
+    def measured(self, site: str, found: SpeedMeasured) -> None:
+        """A speed test with a site was finished here: both sites take its result."""
+        self._take_test(site, found.transport, "there" if found.there else "back", found)
+        self._listener.say(site, found)
 
     # jobs
 
@@ -266,20 +281,26 @@ class DataPlane:
         """Say what changed here, give up what does not come up, and offer what is wanted."""
         now = time.monotonic()
         for site, link in list(self._links.items()):
-            self._say_transports(site, link)
             choice = self.choice(site)
             candidate = self._sessions.get(link.candidate)
             if candidate is not None:
-                patience = OPENING_WITH_ANOTHER_S if self.decides(site) and choice.has_alternative else OPENING_S
+                patience = OPENING_S
+                if self.decides(site) and choice.has_alternative:
+                    is_suspect = choice.is_suspect(candidate.transport)
+                    patience = OPENING_SUSPECT_S if is_suspect else OPENING_WITH_ANOTHER_S
                 if now - candidate.opened_at > patience:
                     reason = f"not up after {patience:.0f} s"
                     self._end(candidate.number, tell=True, broke=True, timed_out=True, reason=reason)
             if self.decides(site) and link.peer is not None:
                 self._choose(site, link, link.peer, now)
+            self._say_transports(site, link)
 
     def _say_transports(self, site: str, link: _Link) -> None:
         mine = Transports(
-            running=self.hub.running, pinned=self._config.transport_to(site), test=self._forced.get(site, "")
+            running=self.hub.running,
+            pinned=self._config.transport_to(site),
+            test=self._forced.get(site, ""),
+            reason=self.choice(site).reason[:REASON_LIMIT] if self.decides(site) else "",
         )
         if mine != link.said:
             link.said = mine
@@ -310,7 +331,6 @@ class DataPlane:
                 port=self.hub.port(wanted),
                 send_key=send_key,
                 receive_key=receive_key,
-                reason=choice.reason[:REASON_LIMIT],
             ),
         )
 
@@ -372,9 +392,11 @@ class DataPlane:
         now, before = time.monotonic(), session.stats
         if before is None or before.content_received != stats.content_received:
             session.progress_at = now
-        owed = session.site in self._owing or self.speed_tests.comes_back(session.site)
+        owed = session.site in self._owing
         if before is not None and session.number == self.session(session.site):
             seconds = now - session.stats_at
+            session.sending_bps = int((stats.bytes_sent - before.bytes_sent) * 8 / seconds)
+            session.receiving_bps = int((stats.bytes_received - before.bytes_received) * 8 / seconds)
             held_up = (stats.held_up_us - before.held_up_us) / 1e6 > LOADED_SHARE * seconds
             there = Sample(
                 *("there", seconds, stats.bytes_sent - before.bytes_sent, held_up, stats.rtt_us),
@@ -392,6 +414,7 @@ class DataPlane:
     def link_report(self, site: str) -> dict[str, Any]:
         """The transport of a link, why, and what was measured of each, oldest news included."""
         choice, now = self.choice(site), time.monotonic()
+        session = self._sessions.get(self.session(site))
         measured = [
             {
                 "transport": transport,
@@ -399,13 +422,15 @@ class DataPlane:
                 "goodput_bps": int(known.goodput_bps),
                 "seconds": round(known.seconds, 1),
                 "rtt_us": known.rtt_us,
-                "loss": round(known.loss, 5) if direction == DIRECTIONS[0] else None,
+                "loss": round(known.loss, 5) if known.packets else None,
                 "age_s": round(now - known.at, 1),
             }
             for (transport, direction), known in sorted(choice.measured.items())
         ]
         return {
-            "transport": self.transport(site) or None,
+            "transport": session.transport if session is not None else None,
+            "sending_bps": session.sending_bps if session is not None else 0,
+            "receiving_bps": session.receiving_bps if session is not None else 0,
             "reason": self.why(site),
             "pinned": self._config.transport_to(site),
             "trial": choice.trial or None,

@@ -13,12 +13,15 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from syncer.core.transport_choice import FOR_A_TEST
 from syncer.site.home import TRANSPORTS
 from syncer.wire import mover_protocol as protocol
+from syncer.wire.control import SpeedMeasured
 
 if TYPE_CHECKING:
     from syncer.site.data_plane import DataPlane
 
+SETTLE_S = 5.0
 CHANGE_S = 20.0
 """How long a transport's session may take to come up."""
 
@@ -94,10 +97,6 @@ class SpeedTests:
             test.task.cancel()
         return {}
 
-    def comes_back(self, site: str) -> bool:
-        """Whether a test fills the way from ``site`` to here."""
-        return any(test.site == site and test.phase.endswith("from it") for test in self._tests.values())
-
     def stats(self, site: str, stats: protocol.SessionStats) -> None:
         """The mover reported of the session with a site."""
         for test in self._tests.values():
@@ -119,6 +118,8 @@ class SpeedTests:
         finally:
             self._stop_direction(test)
             self._data.force(test.site, "")
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._settles(test)
             test.choice = self._data.why(test.site)
             test.phase, test.done = "done", True
 
@@ -131,11 +132,17 @@ class SpeedTests:
         test.phase = f"{transport}: idle"
         test.reports.clear()
         await asyncio.sleep(IDLE_S)
-        rtts = [stats.rtt_us for _, stats in test.reports if stats.rtt_us]
+        rtts = [rtt for _, stats in test.reports for rtt in (stats.rtt_us, stats.min_rtt_us) if rtt]
         row["rtt_idle_us"] = min(rtts, default=0)
         for direction, words in (("there", "to it"), ("back", "from it")):
             test.phase = f"{transport}: {words}"
             row[direction] = await self._test_direction(test, transport, direction)
+
+    async def _settles(self, test: _Test) -> None:
+        """Wait until the site that chooses has said why it uses what it uses now."""
+        deadline = time.monotonic() + SETTLE_S
+        while FOR_A_TEST in self._data.why(test.site) and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
 
     async def _becomes_current(self, test: _Test, transport: str) -> bool:
         deadline = time.monotonic() + CHANGE_S
@@ -169,14 +176,25 @@ class SpeedTests:
         if test.reports:
             first, last = test.reports[0][1], test.reports[-1][1]
             row["rtt_loaded_us"] = int(statistics.median(stats.rtt_us for _, stats in test.reports))
-            row["rate_cap_bps"] = last.rate_cap_bps
-            row["congestion_control"] = last.congestion_control
             if direction == "there":
-                # The other direction's are counted at the other site.
+                # The other direction's are known at the other site.
+                row["rate_cap_bps"] = last.rate_cap_bps
+                row["congestion_control"] = last.congestion_control
                 sent = last.packets_sent - first.packets_sent
                 row["packets_sent"] = sent
                 row["packets_retransmitted"] = last.packets_retransmitted - first.packets_retransmitted
                 row["loss"] = round((last.packets_lost - first.packets_lost) / sent, 5) if sent > 0 else 0.0
+        if result.microseconds:
+            self._data.measured(
+                test.site,
+                SpeedMeasured(
+                    transport=transport,
+                    there=direction == "there",
+                    bytes=result.bytes,
+                    microseconds=result.microseconds,
+                    rtt_us=row.get("rtt_loaded_us", 0),
+                ),
+            )
         return row
 
     def _stop_direction(self, test: _Test) -> None:

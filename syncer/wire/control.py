@@ -106,25 +106,35 @@ class WantCancelled(Control, frozen=True):
 
 class Transports(Control, frozen=True):
     """The movers that the sender runs, and what it wants of this link: ``pinned`` is ``auto`` or one of them, ``test``
-    the one that a user's speed test asks for just now ("": none). Said on connecting and when any of it changes."""
+    the one that a user's speed test asks for just now ("": none). ``reason``: for users, why the link has its
+    transport, from the site that chooses it. Said on connecting and when any of it changes."""
 
     running: Annotated[list[TransportName], msgspec.Meta(max_length=16)]
     pinned: TransportName
     test: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]{0,16}$")]
+    reason: Reason
+
+
+class SpeedMeasured(Control, frozen=True):
+    """What the sender's speed test of this link found: bytes that arrived in this time, ``there`` (from the sender) or
+    not."""
+
+    transport: TransportName
+    there: bool
+    bytes: Count
+    microseconds: Count
+    rtt_us: Count
 
 
 class SessionOffer(Control, frozen=True):
-    """My mover of this transport accepts your mover's session on ``port``. Keys are named from the accepting side.
-
-    It replaces the session before it once it is up. ``reason``: why this transport, for users.
-    """
+    """My mover of this transport accepts your mover's session on ``port``. Keys are named from the accepting side. It
+    replaces the session before it once it is up."""
 
     session: int
     transport: TransportName
     port: Port
     send_key: Key
     receive_key: Key
-    reason: Reason
 
 
 class SessionClosed(Control, frozen=True):
@@ -160,6 +170,7 @@ Message = (
     | WantRefused
     | WantCancelled
     | Transports
+    | SpeedMeasured
     | SessionOffer
     | SessionClosed
     | Survey

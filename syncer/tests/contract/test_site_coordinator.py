@@ -89,7 +89,7 @@ def with_coordinator(tmp_path: Path, play: Callable[[Coordinator], Awaitable[Non
 def connect(coordinator: Coordinator) -> int:
     """Site "a" is connected and the session with it is up; the session's number."""
     coordinator.peer_connected("a", control.Hello(site="a", epoch=1, last_seq=0, heard_epoch=0, heard_seq=0))
-    coordinator.peer_says("a", control.Transports(running=["udt"], pinned="auto", test=""))
+    coordinator.peer_says("a", control.Transports(running=["udt"], pinned="auto", test="", reason=""))
     data = coordinator.data
     data.hub.handle("udt", mover.Hello(name="mover-udt", transport="udt", pid=1))
     data.hub.handle("udt", mover.Listening(address="127.0.0.1", port=7421))

@@ -138,6 +138,8 @@ def test_speed_tests_of_both_decide_at_once() -> None:
         link.follow()
         assert link.current == transport
         link.run(10)
+        found = Sample("there", 5.0, int(5 * link.speed[transport] * MEGABIT), True)
+        link.choice.take_test(transport, link.now, found)
     link.choice.force("", link.now)
     link.follow()
     assert link.current == "tcp"

@@ -35,9 +35,10 @@ MESSAGES: dict[str, control.Message] = {
     "Want": control.Want(session=5, items=[control.WantItem(1, b"d/\xff", DIGEST, 3, [(0, 3)])]),
     "WantRefused": control.WantRefused(session=5, jobs=[1, 2]),
     "WantCancelled": control.WantCancelled(session=5, jobs=[1]),
-    "Transports": control.Transports(running=["udt", "tcp"], pinned="auto", test=""),
+    "Transports": control.Transports(running=["udt", "tcp"], pinned="auto", test="", reason="preferred"),
+    "SpeedMeasured": control.SpeedMeasured(transport="udt", there=True, bytes=9, microseconds=8, rtt_us=7),
     "SessionOffer": control.SessionOffer(
-        session=5, transport="udt", port=7421, send_key=DIGEST, receive_key=DIGEST[::-1], reason="preferred"
+        session=5, transport="udt", port=7421, send_key=DIGEST, receive_key=DIGEST[::-1]
     ),
     "SessionClosed": control.SessionClosed(session=5),
     "Survey": control.Survey(token=3, scan=True),
