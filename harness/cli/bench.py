@@ -1,4 +1,4 @@
-"""``longhaul bench``: how fast this machine is at being a WAN."""
+"""``longhaul bench``: how fast this machine is at being a WAN, and how fast transports and engines are on one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from harness.cli.bench_transport import sync, transport
 from harness.cli.lab_choice import JsonOption
 
 if TYPE_CHECKING:
@@ -16,16 +17,14 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(
-        name="bench", no_args_is_help=True, help="Measure how fast this machine is at being a WAN, and what it costs."
+        name="bench",
+        no_args_is_help=True,
+        help="Measure the WAN core of this machine, and transports and sync engines beside each other on one WAN.",
     )
-    group.callback()(_group)
     group.command("core")(core)
+    group.command("transport")(transport)
+    group.command("sync")(sync)
     app.add_typer(group)
-
-
-def _group() -> None:
-    # With a callback, a group of one command keeps that command's name.
-    return
 
 
 def core(

@@ -13,6 +13,7 @@ from harness.plan.live import LabLook
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _UTIME, _STIME = 11, 12
+_CHILDREN = 13, 14
 
 
 def look(lab: Lab) -> LabLook:
@@ -35,9 +36,19 @@ def node_cpu_seconds(init_pids: Mapping[str, int]) -> dict[str, float]:
     return used
 
 
-def _process_seconds(pid: int) -> float | None:
+def node_cpu_seconds_in_all(init_pids: Mapping[str, int]) -> dict[str, float]:
+    """CPU time of each node's processes, with that of those that have ended and were waited for: its difference over a
+    time is what was used in that time, whoever came and went."""
+    used = dict.fromkeys(init_pids, 0.0)
+    for pid, node in processes_of(init_pids).items():
+        used[node] += _process_seconds(pid, with_children=True) or 0.0
+    return used
+
+
+def _process_seconds(pid: int, *, with_children: bool = False) -> float | None:
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    return (int(fields[_UTIME]) + int(fields[_STIME])) / _TICKS
+    places = (_UTIME, _STIME, *_CHILDREN) if with_children else (_UTIME, _STIME)
+    return sum(int(fields[place]) for place in places) / _TICKS

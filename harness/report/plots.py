@@ -158,9 +158,12 @@ def scatter(
     log_x: bool = False,
     log_y: bool = False,
     marks: Sequence[Mark] = (),
+    x_ticks: Sequence[tuple[float, str]] = (),
+    y_from_zero: bool = False,
     note: str = "",
 ) -> tuple[Path, ...]:
-    """Points with their intervals. ``diagonal`` draws y = x: where measured equals asked."""
+    """Points with their intervals. ``diagonal`` draws y = x: where measured equals asked. ``x_ticks``: places on the x
+    axis with their names, in the stead of numbers."""
     with _styled() as new_figure:
         figure = new_figure(_WIDTH_IN * (0.72 if diagonal else 1.0), 5.2)
         axes = figure.subplots()
@@ -186,6 +189,11 @@ def scatter(
                 label=group.label,
             )
         _scales(axes, log_x=log_x, log_y=log_y)
+        if x_ticks:
+            axes.set_xticks([at for at, _ in x_ticks], [name for _, name in x_ticks])
+            axes.minorticks_off()
+        if y_from_zero:
+            axes.set_ylim(0.0, max(axes.get_ylim()[1], 1e-9))
         if diagonal:
             low, high = axes.get_xlim()
             axes.axline((low, low), (high, high), color=_DIM, linewidth=1, linestyle=":", zorder=1)

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from harness.errors import InputError
 from harness.suts.port import Sut
 from harness.suts.syncer_sut import SyncerSut
+from harness.suts.syncthing_sut import SyncthingSut
 
-FACTORIES: Mapping[str, Callable[[], Sut]] = {SyncerSut.name: SyncerSut}
+FACTORIES: Mapping[str, Callable[[], Sut]] = {SyncerSut.name: SyncerSut, SyncthingSut.name: SyncthingSut}
 
 
 def create_sut(name: str) -> Sut:

@@ -1,0 +1,116 @@
+"""What a benchmark shows while it runs and when it has ended."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from harness.model.bench import BenchRecord, Trial, TrialResult
+from harness.model.units import brief_rate
+from harness.plan.bench_grid import expected_seconds
+from harness.report.bench_tables import bench_tables
+
+
+def tell_trials(trials: Sequence[Trial], *, whole: bool, as_json: bool) -> None:
+    """How many there are and how long they take; ``whole``: each of them on standard output."""
+    seconds = expected_seconds(trials)
+    cells = {(trial.cell.key, trial.workload.kind) for trial in trials}
+    if as_json:
+        keys = [trial.key for trial in trials]
+        print(json.dumps({"cells": len(cells), "trials": keys, "expected_s": round(seconds)}, indent=2))
+        return
+    if whole:
+        for trial in trials:
+            print(trial.key)
+    text = f"{len(cells)} cells, {len(trials)} trials, about {brief_minutes(seconds)}"
+    Console(stderr=not whole).print(text, highlight=False)
+
+
+def brief_minutes(seconds: float) -> str:
+    """Whole minutes, or hours and minutes."""
+    minutes = max(1, round(seconds / 60))
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+class BenchDisplay:
+    """Progress on standard error: a bar on a terminal, else one line for each trial."""
+
+    def __init__(self, trials: Sequence[Trial]) -> None:
+        self._console = Console(stderr=True)
+        self._progress = Progress(
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}", markup=False),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._total = len(trials)
+        self._task = self._progress.add_task("", total=len(trials))
+        self._trial_keys = [trial.key for trial in trials]
+        self._began_s = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def say(self, text: str) -> None:
+        """What is being done."""
+        if text in self._trial_keys:
+            self._progress.update(self._task, completed=self._trial_keys.index(text))
+        self._progress.update(self._task, description=text)
+
+    def show(self, result: TrialResult) -> None:
+        """One trial has ended."""
+        self._progress.update(self._task, advance=1)
+        for flow in result.flows:
+            figure = "-" if flow.goodput_bps is None else brief_rate(flow.goodput_bps)
+            share = "" if flow.share is None else f", {flow.share:.1%} of the rate"
+            files = "" if flow.files_per_s is None else f", {flow.files_per_s:,.0f} files/s"
+            wrong = f"  [{flow.problem}]" if flow.problem else ""
+            text = (
+                f"{result.trial.cell.key}  {result.trial.workload.kind:6} {flow.peer:12} {figure}{share}{files}{wrong}"
+            )
+            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        if result.problem:
+            self._console.print(f"{result.trial.key}: {result.problem}", highlight=False, markup=False, soft_wrap=True)
+
+
+def tell_record(record: BenchRecord, page: Path, *, interrupted: bool = False) -> None:
+    """The tables, and where the report is; of an interrupted run only how to go on."""
+    console = Console(stderr=interrupted)
+    if interrupted:
+        console.print(
+            f"Interrupted after {len(record.results)} trials; --resume {page} goes on.", highlight=False, soft_wrap=True
+        )
+        return
+    for title, head, rows in bench_tables(record):
+        table = Table(*head, title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+        for column in table.columns[2:-1]:
+            column.justify = "right"
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+        console.print()
+    if record.ceiling is not None:
+        console.print(
+            f"The core carries {record.ceiling.packets_per_s / 1000:.1f} thousand packets/s one way "
+            f"({brief_rate(record.ceiling.bits_per_s)}); {record.host}; {record.core}",
+            style="dim",
+            highlight=False,
+        )
+    console.print(f"Report: {page}", highlight=False, soft_wrap=True)

@@ -1,0 +1,114 @@
+"""A benchmark's results as tables, for a terminal and for the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.model.bench import BenchRecord
+from harness.plan.bench_figures import Line, Spread, lines
+from harness.plan.bench_grid import GOALS
+
+Table = tuple[str, Sequence[str], list[list[str]]]
+
+OURS = {"transport": "longhaul", "sync": "syncer"}
+_ALONE = ("cell", "peer", "n", "Mbit/s", "spread", "share", "goal", "added ms", "lost", "CPU s/Gbit", "note")
+_PAIRS = ("cell", "peer", "n", "Mbit/s", "spread", "share", "Jain", "added ms", "note")
+_SMALL = ("cell", "peer", "n", "files/s", "spread", "Mbit/s", "begins after s", "CPU s/Gbit", "note")
+
+
+def bench_tables(record: BenchRecord) -> tuple[Table, ...]:
+    """Title, head and rows of each table that has any."""
+    found = lines(record.results)
+    alone = [line for line in found if len(line.peers) == 1 and line.workload != "small"]
+    pairs = [line for line in found if len(line.peers) > 1]
+    small = [line for line in found if line.workload == "small"]
+    title = (
+        "Goodput after the first 3 s" if record.kind == "transport" else "One large file: goodput after the first 3 s"
+    )
+    tables: list[Table] = [
+        (title, _ALONE, [_alone_row(line, OURS[record.kind]) for line in alone]),
+        ("Two at once", _PAIRS, [_pair_row(line) for line in pairs]),
+        ("Many small files", _SMALL, [_small_row(line) for line in small]),
+    ]
+    return tuple(table for table in tables if table[2])
+
+
+def goal_share(cell: str) -> float | None:
+    """The share that ours is to reach in a cell, by the cell's key."""
+    return next((share for goal, share in GOALS if goal.key == cell), None)
+
+
+def _alone_row(line: Line, ours: str) -> list[str]:
+    goal = goal_share(line.cell) if line.peer == ours else None
+    reached = "" if goal is None else f"{goal:.2f} " + _verdict(line.share, goal)
+    return [
+        line.cell,
+        line.peer,
+        str(line.repeats),
+        _rate(line.goodput_bps),
+        _rates(line.goodput_bps),
+        _share(line.share),
+        reached,
+        _delays(line.added_p50_ms, line.added_p95_ms),
+        "-" if line.loss is None else f"{line.loss.median:.2%}",
+        _cpu(line),
+        line.note,
+    ]
+
+
+def _pair_row(line: Line) -> list[str]:
+    return [
+        line.cell if line.place == 0 else "",
+        line.peer,
+        str(line.repeats),
+        _rate(line.goodput_bps),
+        _rates(line.goodput_bps),
+        _share(line.share),
+        "" if line.place or line.jain is None else f"{line.jain.median:.3f}",
+        _delays(line.added_p50_ms, line.added_p95_ms) if line.place == 0 else "",
+        line.note,
+    ]
+
+
+def _small_row(line: Line) -> list[str]:
+    files = line.files_per_s
+    return [
+        line.cell,
+        line.peer,
+        str(line.repeats),
+        "-" if files is None else f"{files.median:,.0f}",
+        "-" if files is None or files.count < 2 else f"{files.low:,.0f} to {files.high:,.0f}",
+        _rate(line.goodput_bps),
+        "-" if line.set_up_s is None else f"{line.set_up_s.median:.1f}",
+        _cpu(line),
+        line.note,
+    ]
+
+
+def _verdict(share: Spread | None, goal: float) -> str:
+    return "not measured" if share is None else "reached" if share.median >= goal else "missed"
+
+
+def _rate(spread: Spread | None) -> str:
+    return "-" if spread is None else f"{spread.median / 1e6:.1f}"
+
+
+def _rates(spread: Spread | None) -> str:
+    if spread is None or spread.count < 2:
+        return "-"
+    return f"{spread.low / 1e6:.1f} to {spread.high / 1e6:.1f}"
+
+
+def _share(spread: Spread | None) -> str:
+    return "-" if spread is None else f"{spread.median:.3f}"
+
+
+def _delays(middle: Spread | None, high: Spread | None) -> str:
+    return "-" if middle is None or high is None else f"{middle.median:.0f} / {high.median:.0f}"
+
+
+def _cpu(line: Line) -> str:
+    source, destination = line.source_cpu_s_per_gbit, line.destination_cpu_s_per_gbit
+    if source is None or destination is None:
+        return "-"
+    return f"{source.median:.2f} / {destination.median:.2f}"

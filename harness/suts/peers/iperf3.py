@@ -1,0 +1,106 @@
+"""TCP as the kernel does it, by iperf3: the receiver's own intervals."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from harness.errors import NodeError
+from harness.model.bench import Interval, Transport, WorkloadKind
+from harness.nodes.port import Completed, Node
+from harness.suts.peers.port import PATIENCE_S, Ends, Job, Received
+
+INTERVAL_S = 0.25
+_CONNECT_S = 10.0
+
+
+class Iperf3:
+    """A Peer. Socket buffers are left to the kernel, which lets them grow to the node's ``tcp_rmem`` and ``tcp_wmem``:
+    asking for a size would stop that, and get no more than the host's ``rmem_max``."""
+
+    transport: Transport = "tcp"
+    workloads: frozenset[WorkloadKind] = frozenset({"stream"})
+    programs: tuple[str, ...] = ("iperf3",)
+
+    def __init__(self, congestion_control: str) -> None:
+        self.name = congestion_control
+        self.title = f"TCP {congestion_control} (iperf3)"
+        self._congestion_control = congestion_control
+
+    def prepare(self, ends: Ends, job: Job) -> None:
+        """See Peer: nothing."""
+
+    def transfer(self, ends: Ends, job: Job) -> Received:
+        """See Peer."""
+        there = ends.destination
+        server = there.remote.start(f"iperf3-{job.name}", server_argv(there.wan_address, job.port))
+        began_s = time.monotonic()
+        try:
+            done = self._send(ends, job)
+        finally:
+            there.remote.signal(server.pid, "KILL")
+        report = json.loads(done.stdout or "{}")
+        if done.exit_code or "server_output_json" not in report:
+            return Received(intervals=(), problem=f"iperf3: {report.get('error', done.stderr.strip() or 'no report')}")
+        overhead_s = max(0.0, done.seconds - job.seconds)
+        # Its set-up and its goodbye take about as many round trips.
+        return parsed(report).model_copy(
+            update={"first_at_s": began_s + overhead_s / 2, "set_up_s": round(overhead_s / 2, 3)}
+        )
+
+    def version(self, node: Node) -> str:
+        """See Peer."""
+        return node.remote.run(["iperf3", "--version"], check=False).stdout.split("\n")[0].strip()
+
+    def _send(self, ends: Ends, job: Job) -> Completed:
+        """Again until the server listens."""
+        argv = client_argv(ends.destination.wan_address, job.port, self._congestion_control, job.seconds)
+        deadline = time.monotonic() + _CONNECT_S
+        while True:
+            done = ends.source.remote.run(argv, check=False, timeout_s=job.seconds + PATIENCE_S)
+            if done.exit_code == 0 or time.monotonic() > deadline or "refused" not in done.stdout:
+                return done
+
+
+def server_argv(address: str, port: int) -> list[str]:
+    """One test, then it ends."""
+    interval = ["--interval", f"{INTERVAL_S:g}"]
+    return ["iperf3", "--server", "--one-off", "--json", *interval, "--bind", address, "--port", str(port)]
+
+
+def client_argv(address: str, port: int, congestion_control: str, seconds: float) -> list[str]:
+    """``--time`` takes whole seconds."""
+    if not congestion_control.isidentifier():
+        raise NodeError(f"{congestion_control!r} is no congestion control")
+    return [
+        *("iperf3", "--client", address, "--port", str(port), "--time", str(round(seconds))),
+        *("--congestion", congestion_control, "--json", "--get-server-output", "--connect-timeout", "8000"),
+    ]
+
+
+def parsed(report: Mapping[str, Any]) -> Received:
+    """From the client's report, which holds the server's."""
+    server = report["server_output_json"]
+    sums = [one["sum"] for one in server["intervals"]]
+    intervals = tuple(
+        Interval(begin_s=round(one["start"], 4), end_s=round(one["end"], 4), bytes=one["bytes"])
+        for one in sums
+        if one["end"] - one["start"] > 0.01
+    )
+    end = report["end"]
+    figures = {
+        "retransmitted_packets": float(end["sum_sent"].get("retransmits", 0)),
+        "sent_bytes": float(end["sum_sent"]["bytes"]),
+        "mean_rtt_ms": end["streams"][0]["sender"].get("mean_rtt", 0) / 1000,
+        "max_cwnd_bytes": float(end["streams"][0]["sender"].get("max_snd_cwnd", 0)),
+    }
+    wrong = used_another(report)
+    return Received(intervals=intervals, figures=figures, problem=wrong)
+
+
+def used_another(report: Mapping[str, Any]) -> str:
+    """What is wrong when the congestion control in use is not the one asked for; empty when nothing is."""
+    used, wanted = report["end"].get("sender_tcp_congestion"), report["start"]["test_start"].get("congestion")
+    return f"iperf3 used {used}, not {wanted}" if wanted and used and used != wanted else ""
