@@ -13,6 +13,8 @@ constexpr double kInitialRoundTrip = 0.1;
 constexpr double kSlowest = 1;  // packets a second
 constexpr double kSmallestWindow = 4;
 constexpr double kStartUpGain = 2.77;
+constexpr double kSilentGain = 0.06;
+constexpr double kResumeShare = 0.25;
 constexpr double kFullLoss = 0.2;  // in start-up: more than chance may take
 constexpr double kFirstDrainGain = 0.5;
 constexpr Micros kDrainFresh = 1'000'000;
@@ -20,11 +22,11 @@ constexpr Micros kHistory = 20'000'000;
 
 // The target queue, at one packet a second: 4 ms at 200 Mbit/s, 13 at 20, 40 at 2.
 constexpr double kTarget = 0.5;
-constexpr double kNoiseShare = 1.0;
+constexpr double kNoiseShare = 1.7;
 constexpr double kLow = 0.5;
 constexpr double kNoisy = 1.0;
 constexpr double kAbortNoise = 1.0;
-constexpr double kMostNoise = 0.040;
+constexpr double kMostNoise = 0.020;
 constexpr double kSteering = 0.4;  // of the queue's excess, made good in one feedback delay
 constexpr double kLowestGain = 0.6;
 constexpr double kHighestGain = 1.05;
@@ -126,6 +128,7 @@ void BbrControl::observe_rate(const Feedback& feedback) {
   if (feedback.sample_interval < static_cast<Micros>(delay_.smallest_rtt() * 0.9e6)) return;
   double lost = static_cast<double>(feedback.sample_lost) /
                 std::max(1.0, static_cast<double>(feedback.sample_lost + feedback.sample_delivered));
+  if (feedback.prior_delivered < valid_from_) return;
   delivered_rate_ = feedback.delivery_rate;
   double rate = feedback.delivery_rate / (1 - std::min(lost, losses_.chance()));
   if ((feedback.application_limited || quiet_) && rate < bandwidth_) return;
@@ -320,6 +323,7 @@ void BbrControl::watch_for_others(const Feedback& feedback) {
 void BbrControl::on_feedback(const Feedback& feedback) {
   bool new_round = rounds_.observe(feedback);
   in_flight_ = feedback.in_flight;
+  if (silent_ && feedback.newly_delivered > 0) resume(feedback);
   if (new_round && !quiet_) ++rate_round_;
   delay_.observe(feedback);
   observe_losses(feedback);
@@ -341,10 +345,29 @@ void BbrControl::on_feedback(const Feedback& feedback) {
   }
 }
 
+// An outage, or all is lost: what the path carries now is unknown.
 void BbrControl::on_timeout(Micros) {
-  bandwidth_ = std::max(bandwidth_ / 2, kSlowest);
-  rates_.clear();
+  if (!silent_) {
+    silent_ = true;
+    gain_ = 1;
+  }
+  gain_ = std::max(gain_ / 2, kSilentGain);
   level_ = 0;
+}
+
+// The first sign of life: start-up again, from a part of the rate of before.
+void BbrControl::resume(const Feedback& feedback) {
+  silent_ = false;
+  valid_from_ = feedback.delivered;  // samples that span the silence say nothing
+  bandwidth_ = std::max(kResumeShare * bandwidth_, kSlowest);
+  rates_.clear();
+  window_start_up_ = std::max(kSmallestWindow, bandwidth_ * delay_.smallest_rtt());
+  plateau_ = 0;
+  plateau_rounds_ = 0;
+  round_rate_ = 0;
+  boost_ = 0;
+  drained_since_ = 0;
+  phase_ = Phase::kStartUp;
 }
 
 }  // namespace longhaul::udt

@@ -48,6 +48,7 @@ class BbrControl final : public CongestionControl {
   void watch_for_others(const Feedback& feedback);
 
   void learn_chance(const Feedback& feedback, bool new_round);
+  void resume(const Feedback& feedback);
   void begin_growth();
   void begin_cruise(Micros now);
   void begin_drain(const Feedback& feedback);
@@ -75,6 +76,9 @@ class BbrControl final : public CongestionControl {
   LossShare losses_;
   WindowedFilter<std::greater<double>, 3> rates_;  // by `rate_round_`
   int64_t rate_round_ = 0;  // rounds, but for those in which this flow held back itself
+
+  bool silent_ = false;      // timed out, and nothing heard since
+  int64_t valid_from_ = 0;   // `delivered`: packets sent before make no rate sample
 
   // Start-up.
   double plateau_ = 0;

@@ -104,6 +104,24 @@ void traces(const std::string& law, const std::string& folder) {
   }
 }
 
+// One trace over time: what was offered and carried in each half second.
+void trace(const std::string& law, const std::string& file, bool up) {
+  PathSettings path = read_trace(file, up);
+  Micros length = 300'000'000, bin = 500'000;
+  std::string state;
+  std::vector<std::string> states(static_cast<size_t>(length / bin) + 1);
+  Result result = simulate(path, {flow_of(kind_of(law))}, length, [&](Micros now, size_t, const CongestionControl& control, const Feedback&) {
+    states[static_cast<size_t>(now / bin)] = std::string(control.state());
+  });
+  for (Micros at = 0; at + bin <= length; at += bin) {
+    double offered = result.offered_bits(at, at + bin) / 0.5e6;
+    double carried = result.flows[0].goodput(at, at + bin) / 1e6;
+    std::printf("%6.1f s: offered %6.2f carried %6.2f missed %6.2f queue p50 %6.1f p95 %6.1f %s\n", static_cast<double>(at) * 1e-6, offered, carried,
+                std::max(0.0, 0.962 * offered - carried), result.queue_share(0.5, at, at + bin), result.queue_share(0.95, at, at + bin),
+                states[static_cast<size_t>(at / bin)].c_str());
+  }
+}
+
 void pairs(const std::string& law) {
   std::printf("%-12s %-12s %6s %5s %6s %5s| goodputs 10-20 s, Jain; 20-40 s, Jain; 40-60\n", "first", "second", "Mbit/s", "RTT", "buffer", "loss");
   auto run = [&](const std::string& first, const std::string& second, double rate, Micros rtt, double buffer, double loss, Micros start,
@@ -227,6 +245,8 @@ int main(int count, char** arguments) {
     grid(law, rates, number(4, 15), static_cast<Micros>(number(5, 0) * 1000), number(6, 0));
   } else if (mode == "traces") {
     traces(law, argument(3, "topologies/traces"));
+  } else if (mode == "trace") {
+    trace(law, argument(3, "topologies/traces/lte-driving.trace"), argument(4, "down") == "up");
   } else if (mode == "pairs") {
     pairs(law);
   } else if (mode == "steps") {
@@ -242,6 +262,7 @@ int main(int count, char** arguments) {
         "control_grid: laws of congestion control over simulated paths\n\n"
         "  control_grid grid LAW [MBIT,MBIT,... [SECONDS [JITTER_MS [STALLS_A_SECOND]]]]\n"
         "  control_grid traces LAW [FOLDER]\n"
+        "  control_grid trace LAW FILE [up|down]\n"
         "  control_grid pairs LAW\n"
         "  control_grid pair LAW LAW|cubic|bbr1 MBIT RTT_MS BUFFER_BDP [LOSS [SECOND_STARTS_S [SECONDS [SECOND_MORE_RTT_MS]]]]\n"
         "  control_grid steps LAW down|up|route|back|gap|slow [PRINT_EVERY_S]\n"
