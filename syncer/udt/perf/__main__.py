@@ -73,12 +73,14 @@ def serve(
         _print(told, as_json, f"from {peer[0]} port {peer[1]}" + (", reverse" if request.reverse else ""))
         if told.failure is not None or told.verified is False:
             failures.append(told.failure or "changed content")
-        done.set()
+        if once:
+            done.set()
 
     def failed(peer: Address, reason: str) -> None:
         print(f"perf: {peer[0]} port {peer[1]}: {reason}", file=sys.stderr, flush=True)
         failures.append(reason)
-        done.set()
+        if once:
+            done.set()
 
     settings = Settings(mss=mss, buffer_bytes=size_bytes(buffer))
     server = Server(load(implementation), (_numeric(bind), port), settings, concluded, failed)
@@ -88,9 +90,7 @@ def serve(
             print(json.dumps({"listening": {"address": address, "port": port}}), flush=True)
         else:
             print(f"listening on {address} port {port} ({implementation}); Ctrl-C ends it", flush=True)
-        while not (once and done.is_set()):
-            # Bounded, so that an interrupt is seen on every platform.
-            done.wait(0.5)
+        done.wait()
     finally:
         server.close()
     if once and failures:
@@ -107,7 +107,9 @@ def send(
     control: str | None = typer.Option(
         None, metavar="bbr|fixed|native|background", help="Congestion control; libudt has native and fixed."
     ),
-    rate: str | None = typer.Option(None, help="Rate on the wire for --control fixed, such as 100Mbit/s."),
+    rate: str | None = typer.Option(
+        None, help="Rate on the wire, such as 100Mbit/s: of --control fixed the rate, of others of longhaul a cap."
+    ),
     mss: int = _MSS,
     buffer: str = _BUFFER,
     reverse: bool = typer.Option(False, help="The server sends, this end receives."),
@@ -154,7 +156,7 @@ def send(
         if not as_json:
             sends, receives = (server.implementation, chosen.name) if reverse else (chosen.name, server.implementation)
             used = server.control if reverse else settings.control
-            at = f" at {shown_rate(wished.rate_bps)}" if wished.rate_bps is not None and used == "fixed" else ""
+            at = "" if wished.rate_bps is None else f", {shown_rate(wished.rate_bps)} on the wire"
             print(f"{sends} ({used}{at}) sends to {receives} at {address[0]} port {port}", flush=True)
 
     try:

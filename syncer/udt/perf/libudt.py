@@ -131,4 +131,6 @@ def _control(sock: _libudt.Socket, settings: Settings) -> None:
     if settings.control == "fixed" and settings.rate_bps is not None:
         sock.use_fixed_rate(settings.rate_bps)
     else:
+        if settings.rate_bps is not None:
+            raise InputError("libudt has no rate cap that holds", hint="add --control fixed")
         sock.use_native_control()

@@ -25,7 +25,10 @@ class NoServer(SyncerError):
 
 @dataclass(frozen=True)
 class Settings:
-    """``control`` None: the implementation's default. ``rate_bps``: on the wire with all headers, for a fixed rate."""
+    """``control`` None: the implementation's default.
+
+    ``rate_bps``, on the wire with all headers: of the control ``fixed`` the rate, of others a cap.
+    """
 
     control: str | None = None
     rate_bps: float | None = None
@@ -34,12 +37,16 @@ class Settings:
 
 
 class Statistics(msgspec.Struct, frozen=True):
-    """A sender's view of its connections: packets are data packets, ``losses`` what the receiver reported as lost."""
+    """A sender's view of its connections: packets are data packets, ``losses`` what the receiver reported as lost.
+
+    ``details``: whatever else the implementation counts, under its own names.
+    """
 
     rtt_s: float
     packets_sent: int
     retransmissions: int
     losses: int
+    details: dict[str, object] = {}
 
 
 class Stream(Protocol):

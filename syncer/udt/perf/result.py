@@ -20,6 +20,8 @@ class Sender(msgspec.Struct, frozen=True):
     retransmissions: int
     losses: int
     cpu_s: float
+    details: list[dict[str, object]]
+    """Of each connection, under its implementation's own names."""
 
 
 class Receiver(msgspec.Struct, frozen=True):
@@ -72,6 +74,7 @@ def concluded(
             retransmissions=sum(each.retransmissions for each in connections),
             losses=sum(each.losses for each in connections),
             cpu_s=departure.cpu_s,
+            details=[each.details for each in connections],
         ),
         receiver=Receiver(cpu_s=arrival.cpu_s),
         verified=arrival.verified,
@@ -87,12 +90,15 @@ def told(result: Result) -> str:
     total = f"{shown_size(result.bytes)} in {result.seconds:.2f} s: {shown_rate(result.goodput_bps)} of payload"
     if result.goodput_after_3s_bps is not None:
         total += f", {shown_rate(result.goodput_after_3s_bps)} after the first {RAMP_S:.0f} s"
+    cost = (
+        f"CPU       sender {sender.cpu_s:.2f} s ({sender.cpu_s * per_gb:.2f} a GB), "
+        f"receiver {receiver.cpu_s:.2f} s ({receiver.cpu_s * per_gb:.2f} a GB)"
+    )
     lines = [
         total,
         f"packets   {sender.packets_sent} sent, {sender.retransmissions} of them again, {sender.losses} reported lost",
         f"RTT       {sender.rtt_s * 1e3:.1f} ms",
-        f"CPU       sender {sender.cpu_s:.2f} s ({sender.cpu_s * per_gb:.2f} a GB), "
-        f"receiver {receiver.cpu_s:.2f} s ({receiver.cpu_s * per_gb:.2f} a GB)",
+        cost,
     ]
     if result.verified is not None:
         lines.append("content   " + ("arrived unchanged" if result.verified else "ARRIVED CHANGED"))

@@ -75,6 +75,10 @@ class Server:
         except SyncerError as error:
             self._failed(peer, error.message)
             stream.abort()
+        except BaseException:
+            # The caller must not wait for an answer that will not come.
+            stream.abort()
+            raise
 
     def _control(self, control: Stream, peer: Address, opening: Opening) -> None:
         request = messages.expect(control, Request, time.monotonic() + OPENING_S)
