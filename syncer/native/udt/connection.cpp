@@ -135,7 +135,7 @@ void Connection::look_for_stale_holes(Micros now) {
   Micros patience = round_trip_.smoothed() + 4 * round_trip_.variance() + Acknowledger::kInterval;
   scoreboard_.begin_feedback(now, now);
   scoreboard_.look_for_stale_holes(std::max(last_ack_at_, now - kSlowestAck) - patience);
-  conclude_feedback(now, 0);
+  if (scoreboard_.has_feedback()) conclude_feedback(now, 0);
   stale_check_at_ = now + Acknowledger::kInterval;
 }
 
@@ -266,9 +266,11 @@ void Connection::on_drop_request(const PacketView& packet, Micros now) {
   PacketNumber first = peer_number(range->first);
   PacketNumber last = peer_number(range->last);
   if (last < first || last - first >= static_cast<PacketNumber>(receive_.capacity())) return;
+  // libudt names one too many.
+  if (!extended() && last > first) --last;
   if (last >= receive_.base() + static_cast<PacketNumber>(receive_.capacity())) return;
   PacketNumber highest = receive_.highest();
-  receive_.drop(first, last);
+  receive_.drop(first, last, packet.control.info);
   if (first > highest) acknowledger_.on_gap_before_drop(highest, first, packet.control.timestamp, now);
   acknowledger_.on_dropped(first, last);
 }
@@ -314,9 +316,14 @@ void Connection::conclude_feedback(Micros now, Micros rtt) {
 
 // Timers.
 
+Micros Connection::probe_slack() const {
+  // A probe that comes too early costs one packet: a variance that is not yet known need not be waited for.
+  Micros spread = std::min(4 * round_trip_.variance(), round_trip_.smoothed() / 2);
+  return std::max<Micros>(spread, 2'000) + Acknowledger::kInterval + 5'000;
+}
+
 Micros Connection::probe_timeout() const {
-  Micros timeout = round_trip_.smoothed() + std::max<Micros>(4 * round_trip_.variance(), 2'000) +
-                   Acknowledger::kInterval + 5'000;
+  Micros timeout = round_trip_.smoothed() + probe_slack();
   Micros longest = std::max(kLongestProbeTimeout, 2 * round_trip_.smoothed());
   return std::min(timeout << std::min(backoff_, 6), longest);
 }
@@ -327,7 +334,8 @@ Micros Connection::stale_deadline() const {
 
 Micros Connection::probe_deadline() const {
   if (scoreboard_.in_flight() == 0 || probe_due_) return kNever;
-  return std::max(progress_at_, last_data_sent_at_) + probe_timeout();
+  // As long as news of older packets comes in, that of the newest may be held up.
+  return std::max(progress_at_ + probe_slack(), last_data_sent_at_ + probe_timeout());
 }
 
 Micros Connection::keep_alive_deadline() const {
@@ -418,6 +426,10 @@ void Connection::emit_control(Micros now, Outbox& outbox) {
     return ControlHeader{ControlType::kUser, static_cast<uint16_t>(subtype), 0, 0, 0};
   };
   if (closed_) {
+    // The last chance to tell an end from a break.
+    if (own_end_ && !own_end_arrived_ && settings_.extensions && !peer_gone_ &&
+        scoreboard_.acknowledged() >= *own_end_)
+      put_end(now, outbox);
     if (put_control({ControlType::kShutdown, 0, 0, 0, 0}, 4, now, outbox, word)) shutdown_sent_ = true;
     return;
   }
@@ -444,15 +456,18 @@ void Connection::emit_control(Micros now, Outbox& outbox) {
                            });
     if (put) drop_at_ = now + round_trip_.smoothed() + 20'000;
   }
-  if (own_end_ && !own_end_arrived_ && extended() && now >= end_at_) {
-    bool put = put_control(extension(Extension::kEnd), 4, now, outbox, [&](uint8_t* body, ControlHeader&) {
-      return write_end(End{to_wire(settings_.agreement.own_initial, *own_end_)}, body);
-    });
-    if (put) end_at_ = now + end_repeat();
-  }
+  if (own_end_ && !own_end_arrived_ && extended() && now >= end_at_ && put_end(now, outbox))
+    end_at_ = now + end_repeat();
   if (acknowledgement_deadline() <= now) emit_acknowledgement(now, outbox);
   if (ack2_due_ && put_control({ControlType::kAck2, 0, *ack2_due_, 0, 0}, 4, now, outbox, word)) ack2_due_.reset();
   if (now >= keep_alive_deadline()) put_control({ControlType::kKeepAlive, 0, 0, 0, 0}, 4, now, outbox, word);
+}
+
+bool Connection::put_end(Micros now, Outbox& outbox) {
+  ControlHeader header{ControlType::kUser, static_cast<uint16_t>(Extension::kEnd), 0, 0, 0};
+  return put_control(header, 4, now, outbox, [&](uint8_t* body, ControlHeader&) {
+    return write_end(End{to_wire(settings_.agreement.own_initial, *own_end_)}, body);
+  });
 }
 
 void Connection::emit_acknowledgement(Micros now, Outbox& outbox) {

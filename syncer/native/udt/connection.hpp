@@ -163,11 +163,13 @@ class Connection {
   void emit_data(Micros now, Outbox& outbox);
   void transmit(PacketNumber number, Micros now, Outbox& outbox);
   std::optional<PacketNumber> next_to_send(Micros now);
+  bool put_end(Micros now, Outbox& outbox);
   void emit_acknowledgement(Micros now, Outbox& outbox);
   void emit_plain_acknowledgements(Micros now, Outbox& outbox);
   // False when the outbox has no room; `fill` writes the body and returns its size.
   template <typename Fill>
   bool put_control(ControlHeader header, size_t most, Micros now, Outbox& outbox, Fill fill);
+  Micros probe_slack() const;
   Micros probe_timeout() const;
   Micros probe_deadline() const;
   Micros stale_deadline() const;

@@ -27,14 +27,14 @@ ReceiveBuffer::Arrival ReceiveBuffer::store(PacketNumber number, const DataHeade
   return Arrival::kNew;
 }
 
-void ReceiveBuffer::drop(PacketNumber first, PacketNumber last) {
+void ReceiveBuffer::drop(PacketNumber first, PacketNumber last, uint32_t message) {
   first = std::max(first, base_);
   last = std::min(last, base_ + static_cast<PacketNumber>(capacity_) - 1);
   for (PacketNumber number = first; number <= last; ++number) {
     Packet& packet = packets_[index(number)];
     if (is_there(number)) {
       // Part of a message that will never be whole.
-      if (!packet.consumed) packet.consumed = true;
+      if (packet.message == message) packet.consumed = true;
       continue;
     }
     packet = Packet{0, 0, Boundary::kMiddle, false, true};

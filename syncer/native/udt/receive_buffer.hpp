@@ -29,8 +29,8 @@ class ReceiveBuffer {
 
   // Takes a copy. kBeyond: there is no room for that number, or it is larger than a packet can be.
   Arrival store(PacketNumber number, const DataHeader& header, Bytes payload);
-  // The sender gives these up: they count as arrived, without content.
-  void drop(PacketNumber first, PacketNumber last);
+  // The sender gives up this message: its packets count as arrived, without content.
+  void drop(PacketNumber first, PacketNumber last, uint32_t message);
 
   PacketNumber base() const { return base_; }                  // the first that is not yet read
   PacketNumber acknowledged() const { return acknowledged_; }  // all before it arrived

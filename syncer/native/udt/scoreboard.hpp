@@ -65,6 +65,7 @@ class Scoreboard {
   void abandon(PacketNumber first, PacketNumber end);
   // The receiver waits for a packet that was given up: it has to be told (again).
   bool waits_for_abandoned() const { return acknowledged_ < next_new_ && at(acknowledged_).abandoned; }
+  bool has_feedback() const { return feedback_.newly_delivered > 0 || feedback_.newly_lost > 0; }
   Feedback end_feedback(Micros now);
 
   // Send time of the newest original that `end_feedback` saw arrive: what plain peers offer in place of an echo.

@@ -105,7 +105,8 @@ bool Simulation::run(Micros until, const std::function<bool()>& done) {
     if (done && done()) return true;
     Micros next = std::min(to_right.next_arrival(), to_left.next_arrival());
     for (const auto& flow : flows)
-      next = std::min({next, flow->left->connection.next_deadline(), flow->right->connection.next_deadline()});
+      for (const auto* end : {flow->left.get(), flow->right.get()})
+        next = std::min(next, std::max(end->connection.next_deadline(), end->asleep_until));
     if (next >= until) {
       now_ = std::max(now_, until);
       return false;
@@ -132,6 +133,7 @@ void Simulation::arrive(SimulatedLink& link, bool rightward) {
 }
 
 void Simulation::turn(End& end, size_t flow, SimulatedLink& out) {
+  if (now_ < end.asleep_until) return;
   end.run_application(now_);
   do {
     outbox_.clear();

@@ -31,6 +31,7 @@ class End {
   uint64_t to_write = 0;       // bytes in all
   bool finish_after = false;   // announce the end behind them
   bool reading = true;
+  Micros asleep_until = 0;       // its host does not let it run before
   std::function<void(End&, Micros)> on_turn;  // for all else, whenever the end has its turn
 
   uint64_t written = 0;
