@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
-
 from syncer.movers.process import MoverProcess
 from syncer.movers.program import configure_log, parser_for
 from syncer.movers.udt.transport import DEFAULT_MSS, UdtTransport
@@ -18,10 +15,6 @@ def main() -> None:
     arguments = parser.parse_args()
     configure_log()
     MoverProcess(arguments.name, arguments.coordinator, UdtTransport(arguments.mss)).run()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # The native library's threads may still be in use by sockets that are closing: nothing is left to tidy for them.
-    os._exit(0)
 
 
 if __name__ == "__main__":

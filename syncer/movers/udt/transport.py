@@ -1,110 +1,128 @@
-"""UDT behind the transport port: one UDP port a site, our rate control, and the socket options that libudt needs."""
+"""UDT behind the transport port: one UDP port a site, short queues, `bbr` with a ceiling where there is a cap."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
+import time
 
 from syncer.errors import TransportError
 from syncer.movers.transport import TransportStatus
-from syncer.native import _libudt
+from syncer.native import _udt
+from syncer.udt import UdtSettings
 
 BUFFER_BYTES = 32 * 1024 * 1024
-"""Four times the bandwidth-delay product of 200 Mbit/s over 300 ms; libudt takes it only as it is used."""
+"""Four times the bandwidth-delay product of 200 Mbit/s over 300 ms; memory is taken only as it is used."""
 
-UDP_BUFFER_BYTES = 8 * 1024 * 1024
-WAKE_MS = 500
+CONNECT_S = 4.0
+WAKE_S = 0.5
 """How long receive waits before it looks around."""
 
-SMALLEST_QUEUE_PACKETS = 256
-QUEUE_SECONDS = 0.1
-"""How much may wait in libudt for its first transmission: more only makes urgent files late."""
+SMALLEST_QUEUE_PACKETS = 128
+QUEUE_SECONDS = 0.05
+"""How much may wait for its first transmission: more only makes urgent files late."""
 
+QUEUE_REVIEW_S = 0.1
 DEFAULT_MSS = 1500
-_SO_RCVBUFFORCE = 33
+LINK_HEADER = 14
 
 
 class UdtConnection:
-    def __init__(self, sock: _libudt.Socket, mss: int) -> None:
+    """One thread sends, one receives, any may close."""
+
+    def __init__(self, sock: _udt.Socket) -> None:
         self._socket = sock
-        self._rate = sock.rate_control()
-        self._packet_bits = (mss + 14) * 8
+        self._room_packets = SMALLEST_QUEUE_PACKETS
+        self._review_at = 0.0
+        self._cap_bps = 0
 
     def wait_room(self, timeout_s: float) -> bool:
-        rate = self._rate.status().target_bps / self._packet_bits
-        room = max(SMALLEST_QUEUE_PACKETS, int(rate * QUEUE_SECONDS))
+        now = time.monotonic()
         try:
-            return self._socket.wait_unsent_below(room, int(timeout_s * 1000))
-        except _libudt.UDTException as error:
-            raise TransportError(str(error.args[1])) from None
+            if now >= self._review_at:
+                self._review_at = now + QUEUE_REVIEW_S
+                statistics = self._socket.statistics()
+                packet_bits = (statistics["mss_bytes"] + LINK_HEADER) * 8
+                packets = statistics["delivered_bps"] / packet_bits * QUEUE_SECONDS
+                self._room_packets = max(SMALLEST_QUEUE_PACKETS, int(packets))
+            return self._socket.wait_unsent_below(self._room_packets, timeout_s)
+        except _udt.UdtError as error:
+            raise _broken(error) from None
 
     def send(self, data: memoryview) -> None:
         try:
             self._socket.send_all(data)
-        except _libudt.UDTException as error:
-            raise TransportError(str(error.args[1])) from None
+        except _udt.UdtError as error:
+            raise _broken(error) from None
 
     def receive_into(self, buffer: memoryview) -> int:
         try:
-            return self._socket.recv_full(buffer, len(buffer))
-        except _libudt.UDTException as error:
-            raise TransportError(str(error.args[1])) from None
+            got = self._socket.recv_into(buffer, timeout_s=WAKE_S, full=True)
+        except _udt.TimedOut:
+            return 0
+        except _udt.UdtError as error:
+            raise _broken(error) from None
+        if not got and len(buffer):
+            raise TransportError("the other end closed the connection")
+        return got
 
     def heard(self) -> int:
-        status = self._rate.status()
-        return status.packets_received + status.packets_arrived
+        try:
+            statistics = self._socket.statistics()
+        except _udt.UdtError as error:
+            raise _broken(error) from None
+        kinds = ("packets_received", "packets_duplicate", "acknowledgements_received", "loss_reports_received")
+        return sum(int(statistics[kind]) for kind in kinds)
 
     def unacknowledged(self) -> bool:
         try:
-            return int(self._socket.getsockopt(_libudt.UDT_SNDDATA)) > 0
-        except _libudt.UDTException as error:
-            raise TransportError(str(error.args[1])) from None
+            return self._socket.undelivered_bytes > 0
+        except _udt.UdtError as error:
+            raise _broken(error) from None
 
     def set_rate(self, bits_per_second: int) -> None:
-        self._rate.rate_bps = float(bits_per_second)
+        try:
+            self._socket.set_rate_bps(float(bits_per_second))
+        except _udt.UdtError as error:
+            raise _broken(error) from None
+        self._cap_bps = bits_per_second
 
     def status(self) -> TransportStatus:
-        status = self._rate.status()
         try:
-            trace = self._socket.perfmon(False)
-        except _libudt.UDTException as error:
-            raise TransportError(str(error.args[1])) from None
+            statistics = self._socket.statistics()
+        except _udt.UdtError as error:
+            raise _broken(error) from None
         return TransportStatus(
-            rtt_us=status.rtt_us,
-            target_rate_bps=int(status.target_bps),
-            delivered_rate_bps=int(status.delivered_bps),
-            packets_sent=trace.pktSentTotal,
-            packets_lost=trace.pktSndLossTotal,
-            packets_retransmitted=trace.pktRetransTotal,
-            congestion_control="fixed" if self._rate.rate_bps else "adaptive",
-            rate_cap_bps=int(self._rate.rate_bps),
+            rtt_us=int(statistics["rtt_s"] * 1e6),
+            target_rate_bps=int(statistics["target_bps"]),
+            delivered_rate_bps=int(statistics["delivered_bps"]),
+            packets_sent=statistics["packets_sent"],
+            packets_lost=statistics["packets_lost"] - statistics["packets_spurious"],
+            packets_retransmitted=statistics["packets_retransmitted"],
+            min_rtt_us=int(statistics["min_rtt_s"] * 1e6),
+            congestion_control=statistics["control"],
+            rate_cap_bps=self._cap_bps,
         )
 
     def close(self) -> None:
-        with contextlib.suppress(_libudt.UDTException):
-            self._socket.close()
+        # Any error means that it was closed before.
+        with contextlib.suppress(_udt.UdtError):
+            self._socket.abort()
 
 
 class UdtListener:
-    def __init__(self, sock: _libudt.Socket, mss: int) -> None:
+    def __init__(self, sock: _udt.Socket) -> None:
         self._socket = sock
-        self._mss = mss
-        self.port: int = sock.getsockname()[1]
+        self.port: int = sock.local_address()[1]
 
     def accept(self) -> UdtConnection:
-        while True:
-            try:
-                accepted, _peer = self._socket.accept()
-            except _libudt.UDTException as error:
-                raise TransportError(str(error.args[1])) from None
-            try:
-                return UdtConnection(accepted, self._mss)
-            except _libudt.UDTException:
-                # It broke before it was looked at: no fault of the listener.
-                accepted.close()
+        try:
+            return UdtConnection(self._socket.accept())
+        except _udt.UdtError as error:
+            raise _broken(error) from None
 
     def close(self) -> None:
-        with contextlib.suppress(_libudt.UDTException):
+        with contextlib.suppress(_udt.UdtError):
             self._socket.close()
 
 
@@ -114,56 +132,45 @@ class UdtTransport:
     name = "udt"
 
     def __init__(self, mss: int = DEFAULT_MSS) -> None:
-        self._mss = mss
+        self._settings = UdtSettings(
+            mss=mss,
+            send_buffer_bytes=BUFFER_BYTES,
+            receive_buffer_bytes=BUFFER_BYTES,
+            connect_timeout_s=CONNECT_S,
+        ).native()
         self._listening: tuple[str, int] | None = None
 
     def listen(self, address: str, port: int) -> UdtListener:
-        sock = self._socket(address)
+        sock = _udt.Socket(self._settings)
         try:
-            _bind(sock, address, port)
-            sock.listen(64)
-        except (_libudt.UDTException, OSError, ValueError) as error:
-            sock.close()
-            raise TransportError(f"cannot listen on {address} port {port}: {error}") from None
-        listener = UdtListener(sock, self._mss)
+            sock.bind(_family(address), address, port)
+            sock.listen()
+            listener = UdtListener(sock)
+        except (_udt.UdtError, ValueError) as error:
+            sock.abort()
+            raise TransportError(f"cannot listen on {address} port {port}: {_reason(error)}") from None
         self._listening = (address, listener.port)
         return listener
 
     def connect(self, address: str, port: int) -> UdtConnection:
-        sock = self._socket(address)
+        sock = _udt.Socket(self._settings)
         try:
             if self._listening is not None:
-                sock.bind(*self._listening)
-            sock.connect(address, port)
-            return UdtConnection(sock, self._mss)
-        except (_libudt.UDTException, ValueError) as error:
-            sock.close()
-            raise TransportError(f"cannot connect to {address} port {port}: {error}") from None
-
-    def _socket(self, address: str) -> _libudt.Socket:
-        sock = _libudt.Socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
-        sock.setsockopt(_libudt.UDT_MSS, self._mss)
-        # FC first: libudt clips RCVBUF to it.
-        sock.setsockopt(_libudt.UDT_FC, 2 * BUFFER_BYTES // (self._mss - 44))
-        sock.setsockopt(_libudt.UDT_RCVBUF, BUFFER_BYTES)
-        sock.setsockopt(_libudt.UDT_SNDBUF, BUFFER_BYTES)
-        sock.setsockopt(_libudt.UDP_RCVBUF, UDP_BUFFER_BYTES)
-        sock.setsockopt(_libudt.UDP_SNDBUF, UDP_BUFFER_BYTES)
-        sock.setsockopt(_libudt.UDT_LINGER, 0)
-        sock.setsockopt(_libudt.UDT_RCVTIMEO, WAKE_MS)
-        sock.use_rate_control()
-        return sock
+                sock.bind(_family(address), *self._listening)
+            sock.connect(_family(address), address, port)
+            return UdtConnection(sock)
+        except (_udt.UdtError, ValueError) as error:
+            sock.abort()
+            raise TransportError(f"cannot connect to {address} port {port}: {_reason(error)}") from None
 
 
-def _bind(sock: _libudt.Socket, address: str, port: int) -> None:
-    """Bind through a descriptor of our own: only so can the kernel's receive buffer be larger than rmem_max."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as system:
-        system.bind((address, port))
-        descriptor = system.detach()
-    sock.bind_descriptor(descriptor)
-    with contextlib.suppress(OSError), socket.socket(fileno=descriptor) as system:
-        try:
-            system.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, UDP_BUFFER_BYTES)
-        finally:
-            system.detach()
+def _family(address: str) -> int:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _broken(error: _udt.UdtError) -> TransportError:
+    return TransportError(_reason(error))
