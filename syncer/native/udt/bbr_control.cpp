@@ -12,6 +12,8 @@ constexpr double kInitialWindow = 32;
 constexpr double kInitialRoundTrip = 0.1;
 constexpr double kSlowest = 1;  // packets a second
 constexpr double kSmallestWindow = 4;
+constexpr double kWindowFactor = 1.15;  // some of what is in flight is lost, and not yet known to be
+constexpr double kWindowSlack = 0.020;
 constexpr double kStartUpGain = 2.77;
 constexpr double kSilentGain = 0.06;
 constexpr double kResumeShare = 0.25;
@@ -26,7 +28,7 @@ constexpr double kNoiseShare = 1.7;
 constexpr double kLow = 0.5;
 constexpr double kNoisy = 1.0;
 constexpr double kAbortNoise = 1.0;
-constexpr double kMostNoise = 0.020;
+constexpr double kMostNoise = 0.015;
 constexpr double kSteering = 0.4;  // of the queue's excess, made good in one feedback delay
 constexpr double kLowestGain = 0.6;
 constexpr double kHighestGain = 1.05;
@@ -34,7 +36,7 @@ constexpr double kRefillGain = 1.5;
 constexpr double kHighestBoosted = 1.2;
 
 // The growing gains while the queue stays empty and the delivered rate follows.
-constexpr std::array<double, 9> kGrowth = {1, 1.05, 1.1, 1.2, 1.4, 1.7, 2, 2, 2};
+constexpr std::array<double, 9> kGrowth = {1, 1.05, 1.15, 1.35, 1.7, 2, 2, 2, 2};
 constexpr int64_t kGrowthRounds = 2;  // until a gain shows in the delivered rate
 
 // How late reports are on average: what is in flight besides what the path holds.
@@ -69,9 +71,8 @@ double BbrControl::window() const {
     case Phase::kStartUp: return std::max(window_start_up_, 2.2 * bandwidth_ * (round_trip + 0.01));
     default: break;
   }
-  double target = target_queue();
-  double allowed = round_trip + target + std::min(target, 0.02) + 0.02;
-  return std::max(kSmallestWindow, 1.25 * std::max(1.0, gain_) * bandwidth_ * allowed);
+  double allowed = round_trip + target_queue() + kWindowSlack;
+  return std::max(kSmallestWindow, kWindowFactor * std::max(1.0, gain_) * bandwidth_ * allowed);
 }
 
 std::string_view BbrControl::state() const {
@@ -262,6 +263,7 @@ void BbrControl::cruise(const Feedback& feedback, bool new_round) {
   double queue = delay_.queue();
   // A long queue that already has been made room for, only it does not show yet.
   if (queue > full_queue()) queue = std::max(target, std::min(queue, coming_queue()));
+  if (delay_.queue() > full_queue()) hold_until_ = 0;  // what has been tried is no longer true
   if (delay_.queue() > target + kAbortNoise * delay_.noise() && level_ > 0) level_ = 0;
   if (new_round) {
     low_rounds_ = delay_.queue() < kLow * target && !feedback.application_limited ? low_rounds_ + 1 : 0;
