@@ -292,7 +292,9 @@ Socket::Use Socket::connected() const {
 
 size_t Socket::write(std::span<const uint8_t> data, bool all, const Patience& patience) {
   check_kind(kind_, SocketKind::kStream);
-  const auto [endpoint, flow] = connected();
+  const auto use = connected();  // not a binding: clang 14 lets no lambda capture its names
+  const auto& endpoint = use.endpoint;
+  const auto& flow = use.flow;
   std::unique_lock lock(flow->mutex);
   check_can_write(*flow);
   Turn turn(lock, flow->writing, flow->writer, patience, "send");
@@ -324,7 +326,9 @@ size_t Socket::write(std::span<const uint8_t> data, bool all, const Patience& pa
 
 size_t Socket::read(std::span<uint8_t> out, bool full, const Patience& patience) {
   check_kind(kind_, SocketKind::kStream);
-  const auto [endpoint, flow] = connected();
+  const auto use = connected();
+  const auto& endpoint = use.endpoint;
+  const auto& flow = use.flow;
   std::unique_lock lock(flow->mutex);
   if (!flow->connection) throw flow->broken_error();
   Turn turn(lock, flow->reading, flow->reader, patience, "recv");
@@ -358,7 +362,9 @@ size_t Socket::read(std::span<uint8_t> out, bool full, const Patience& patience)
 }
 
 void Socket::finish() {
-  const auto [endpoint, flow] = connected();
+  const auto use = connected();
+  const auto& endpoint = use.endpoint;
+  const auto& flow = use.flow;
   std::lock_guard lock(flow->mutex);
   check_can_write(*flow);
   flow->ended = true;
@@ -369,7 +375,9 @@ void Socket::finish() {
 
 void Socket::write_message(std::span<const uint8_t> message, Micros lifetime, bool in_order, const Patience& patience) {
   check_kind(kind_, SocketKind::kDatagram);
-  const auto [endpoint, flow] = connected();
+  const auto use = connected();
+  const auto& endpoint = use.endpoint;
+  const auto& flow = use.flow;
   std::unique_lock lock(flow->mutex);
   check_can_write(*flow);
   Turn turn(lock, flow->writing, flow->writer, patience, "sendmsg");
@@ -394,7 +402,9 @@ void Socket::write_message(std::span<const uint8_t> message, Micros lifetime, bo
 
 std::optional<size_t> Socket::read_message(std::span<uint8_t> out, const Patience& patience) {
   check_kind(kind_, SocketKind::kDatagram);
-  const auto [endpoint, flow] = connected();
+  const auto use = connected();
+  const auto& endpoint = use.endpoint;
+  const auto& flow = use.flow;
   std::unique_lock lock(flow->mutex);
   if (!flow->connection) throw flow->broken_error();
   Turn turn(lock, flow->reading, flow->reader, patience, "recvmsg");
@@ -415,7 +425,8 @@ std::optional<size_t> Socket::read_message(std::span<uint8_t> out, const Patienc
 }
 
 bool Socket::wait_unsent_below(int64_t packets, const Patience& patience) {
-  const auto [endpoint, flow] = connected();
+  const auto use = connected();
+  const auto& flow = use.flow;
   std::unique_lock lock(flow->mutex);
   Watch watch(lock, flow->watchers);
   auto broken = [&] { return flow->closed || flow->failure || !flow->connection || flow->connection->peer_gone(); };
@@ -426,7 +437,8 @@ bool Socket::wait_unsent_below(int64_t packets, const Patience& patience) {
 }
 
 bool Socket::wait_delivered(const Patience& patience) {
-  const auto [endpoint, flow] = connected();
+  const auto use = connected();
+  const auto& flow = use.flow;
   std::unique_lock lock(flow->mutex);
   Watch watch(lock, flow->watchers);
   auto delivered = [&] {
@@ -605,7 +617,9 @@ SocketAddress Socket::peer_address() const {
 }
 
 SocketStatistics Socket::statistics() const {
-  const auto [endpoint, flow] = connected();
+  const auto use = connected();
+  const auto& endpoint = use.endpoint;
+  const auto& flow = use.flow;
   SocketStatistics result;
   {
     std::lock_guard lock(flow->mutex);
@@ -621,7 +635,9 @@ SocketStatistics Socket::statistics() const {
 
 void Socket::set_rate_bps(double bits_per_second) {
   if (!(bits_per_second >= 0)) throw Error(ErrorKind::kMisuse, "rates must not be negative");
-  const auto [endpoint, flow] = connected();
+  const auto use = connected();
+  const auto& endpoint = use.endpoint;
+  const auto& flow = use.flow;
   std::lock_guard lock(flow->mutex);
   if (!flow->connection) throw flow->broken_error();
   flow->connection->set_rate_bps(bits_per_second);
