@@ -221,7 +221,7 @@ class UdtSocket:
         return read(self.native)
 
     def set_rate_bps(self, bits_per_second: float) -> None:
-        """A cap on what is sent, 0: none; of the control ``fixed`` the rate itself."""
+        """A cap on what is sent, 0: none. It takes the place of ``ceiling_bps``, and lowers ``fixed`` as well."""
         self.native.set_rate_bps(bits_per_second)
 
     def __repr__(self) -> str:

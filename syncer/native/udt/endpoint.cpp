@@ -120,7 +120,7 @@ Endpoint::Endpoint(std::unique_ptr<UdpChannel> channel, bool shareable)
   sigfillset(&every);
   pthread_sigmask(SIG_SETMASK, &every, &before);
   try {
-    thread_ = std::thread([this] { run(); });
+    thread_ = std::make_unique<std::thread>([this] { run(); });
   } catch (...) {
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
     ::close(wake_descriptor_);
@@ -131,7 +131,8 @@ Endpoint::Endpoint(std::unique_ptr<UdpChannel> channel, bool shareable)
 
 Endpoint::~Endpoint() {
   if (inherited()) {
-    thread_.detach();
+    // It is not there: to the library it can neither be joined nor detached.
+    [[maybe_unused]] std::thread* lost = thread_.release();
   } else {
     stop();
   }
@@ -153,7 +154,7 @@ void Endpoint::stop() {
     stopping_ = true;
   }
   eventfd_write(wake_descriptor_, 1);
-  if (thread_.joinable()) thread_.join();
+  if (thread_->joinable()) thread_->join();
 }
 
 void Endpoint::stop_all() {

@@ -126,7 +126,7 @@ class Endpoint {
   bool more_to_read_ = false;
   CookieJar cookies_;
 
-  std::thread thread_;
+  std::unique_ptr<std::thread> thread_;
 };
 
 }  // namespace longhaul::udt

@@ -1,6 +1,7 @@
 #include "flow.hpp"
 
 #include <algorithm>
+#include <cstdio>
 
 namespace longhaul::udt {
 namespace {
@@ -132,6 +133,7 @@ bool Flow::can_read_or_fails() const {
 bool Flow::can_write_or_fails() const {
   if (failure || closed) return true;
   if (!connection) return false;
+  if (ended) return connection->finished() || connection->peer_gone();
   return connection->peer_gone() ||
          connection->free_packets() >= std::max<size_t>(connection->send_capacity() / kWritableShare, 1);
 }
@@ -179,9 +181,11 @@ Error Flow::broken_error() const {
   if (failure) return *failure;
   if (!connection) return {ErrorKind::kNotConnected, "the socket is not connected"};
   switch (connection->peer_state()) {
-    case PeerState::kSilent:
-      return {ErrorKind::kSilent, path.peer.text() + ": nothing was heard of the peer for " +
-                                      std::to_string(settings.dead_after / 1'000'000) + " s"};
+    case PeerState::kSilent: {
+      char time[32];
+      std::snprintf(time, sizeof time, "%.1f s", static_cast<double>(settings.dead_after) / 1e6);
+      return {ErrorKind::kSilent, path.peer.text() + ": nothing was heard of the peer for " + time};
+    }
     case PeerState::kBroken:
       return {ErrorKind::kBroken, path.peer.text() + ": the peer closed the connection before all of it had arrived"};
     case PeerState::kEnded:

@@ -80,7 +80,7 @@ class Flow {
   bool enough_to_read() const;  // for who waits, or it fails
   bool enough_room() const;
   bool can_read_or_fails() const;
-  bool can_write_or_fails() const;
+  bool can_write_or_fails() const;  // after the end was announced: all of it arrived
   Micros next_deadline() const;
   // What a call on a socket that can't go on fails with.
   Error broken_error() const;

@@ -45,7 +45,7 @@ class Signal {
 
 struct Readiness {
   Signal readable;  // bytes, a message, the end, an error or a connection to accept
-  Signal writable;  // room, or an error that writing would tell
+  Signal writable;  // room, or all arrived after the end, or an error that writing would tell
 };
 
 }  // namespace longhaul::udt
