@@ -1,0 +1,232 @@
+"""Our UDT with other ones: every pair, both roles, streams and messages, with and without loss; all content by hash.
+
+Each end is a process of its own, since libudt keeps state for a whole process. Losses come from a relay between them.
+``LONGHAUL_INTEROP_BYTES=1GB`` sets how much goes each way in the lossy streams (CI: a few MB); allow minutes then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import msgspec
+import pytest
+
+from syncer.tests.contract.udp_relay import Direction, Impairment, UdpRelay
+from syncer.tests.contract.udt_peer import Account, Task, content
+from syncer.udt.perf.quantities import size_bytes
+
+LOOPBACK, LOOPBACK6 = "127.0.0.1", "::1"
+OURS = ("longhaul", "longhaul-plain")
+OTHERS = ("libudt", "udt4py")
+BETWEEN_OTHERS = (("libudt", "udt4py"), ("udt4py", "libudt"))
+WITH_OURS = (
+    *itertools.chain.from_iterable((("longhaul", other), (other, "longhaul")) for other in OTHERS),
+    ("longhaul", "longhaul"),
+    ("longhaul", "longhaul-plain"),
+    ("longhaul-plain", "longhaul"),
+    ("longhaul-plain", "longhaul-plain"),
+)
+PAIRS = (*WITH_OURS, *BETWEEN_OTHERS)
+"""(who listens, who connects). The others among themselves show that a failure is not the suite's."""
+
+FULL_SIZE = "LONGHAUL_INTEROP_BYTES" in os.environ
+LOSSY_BYTES = size_bytes(os.environ.get("LONGHAUL_INTEROP_BYTES", "3MB"))
+OTHERS_BYTES = 300_000
+"""libudt alone is slow where packets are lost."""
+
+DEADLINE_S = 3600.0 if FULL_SIZE else 60.0
+STREAM_SIZES = ((1, 0), (0, 1457), (3_000_000, 2_000_000))
+MESSAGE_SIZES = [1, 100, 1456, 1457, 50_000, 1_000_000, 7]
+
+LOSSES = {
+    "1%": Impairment(loss=0.01),
+    "5%": Impairment(loss=0.05),
+    "reordered": Impairment(loss=0.01, duplicate=0.02, reorder=0.05, reorder_s=0.003),
+}
+
+pytestmark = [pytest.mark.timeout(DEADLINE_S * 2)]
+
+
+def named(pair: tuple[str, str]) -> str:
+    return f"{pair[0]}_from_{pair[1]}"
+
+
+@dataclass
+class End:
+    """A peer process. Its output is read by a thread, so that a deadline holds for each line."""
+
+    task: Task
+
+    def __post_init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "syncer.tests.contract.udt_peer", msgspec.json.encode(self.task).decode()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def line(self, deadline: float) -> str:
+        assert self.process.stdout is not None
+        timer = threading.Timer(max(0.0, deadline - time.monotonic()), self.process.kill)
+        timer.start()
+        try:
+            line = self.process.stdout.readline()
+        finally:
+            timer.cancel()
+        if not line:
+            assert self.process.stderr is not None
+            who = f"{self.task.implementation} ({self.task.role})"
+            pytest.fail(f"{who} ended or took too long:\n{self.process.stderr.read()}")
+        return line.strip()
+
+    def port(self, deadline: float) -> int:
+        return int(self.line(deadline).removeprefix("port "))
+
+    def tell(self, text: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(text + "\n")
+        self.process.stdin.flush()
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@contextlib.contextmanager
+def end_of(task: Task) -> Iterator[End]:
+    end = End(task)
+    try:
+        yield end
+    finally:
+        end.end()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What goes over one connection. ``relayed`` None: no relay between."""
+
+    pair: tuple[str, str]
+    to_server: list[int]
+    to_client: list[int]
+    messages: bool = False
+    host: str = LOOPBACK
+    relayed: Impairment | None = None
+    in_order: bool = True
+    seed: int = 1
+
+    def task(self, role: str, *, port: int = 0, rendezvous: bool = False) -> Task:
+        listens = role == "listen"
+        sends, receives = (self.to_client, self.to_server) if listens else (self.to_server, self.to_client)
+        implementation = self.pair[0] if listens else self.pair[1]
+        return Task(
+            implementation, role, self.host, port, self.messages, sends, receives, self.seed, self.in_order, rendezvous
+        )
+
+    def expected(self, role: str) -> list[str]:
+        """Digests of what the end of this role receives."""
+        other, sizes = ("connect", self.to_server) if role == "listen" else ("listen", self.to_client)
+        return [content(self.seed, other, index).digest(size) for index, size in enumerate(sizes)]
+
+
+def carry(plan: Plan) -> dict[str, list[str]]:
+    """The digests that each role received; both ends have closed properly."""
+    deadline = time.monotonic() + DEADLINE_S
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(end_of(plan.task("listen")))
+        address = plan.host, server.port(deadline)
+        if plan.relayed is not None:
+            relay = stack.enter_context(UdpRelay(address, dict.fromkeys(Direction, plan.relayed), plan.seed))
+            address = relay.address
+        client = stack.enter_context(end_of(plan.task("connect", port=address[1])))
+        return concluded(server, client, deadline)
+
+
+def concluded(server: End, client: End, deadline: float) -> dict[str, list[str]]:
+    received = {}
+    for role, end in (("listen", server), ("connect", client)):
+        received[role] = msgspec.json.decode(end.line(deadline), type=Account).digests
+    for end in (client, server):
+        end.tell("close")
+    for end in (client, server):
+        assert end.line(deadline) == "closed"
+    return received
+
+
+def check(plan: Plan, received: dict[str, list[str]]) -> None:
+    arranged: Callable[[list[str]], list[str]] = list if plan.in_order else sorted
+    for role in ("listen", "connect"):
+        assert arranged(received[role]) == arranged(plan.expected(role)), role
+
+
+@pytest.fixture(autouse=True)
+def built(request: pytest.FixtureRequest) -> None:
+    pair = request.node.callspec.params.get("pair", ())
+    for who in pair:
+        if who == "udt4py" and find_spec("udt4py") is None:
+            pytest.skip("udt4py is not installed: ./longhaul test installs it")
+
+
+@pytest.mark.parametrize(("to_server", "to_client"), STREAM_SIZES)
+@pytest.mark.parametrize("pair", PAIRS, ids=named)
+def test_a_stream_arrives_unchanged(pair: tuple[str, str], to_server: int, to_client: int) -> None:
+    plan = Plan(pair, [to_server], [to_client])
+    check(plan, carry(plan))
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=named)
+def test_messages_arrive_whole_and_in_order(pair: tuple[str, str]) -> None:
+    plan = Plan(pair, MESSAGE_SIZES, MESSAGE_SIZES[::-1], messages=True)
+    check(plan, carry(plan))
+
+
+@pytest.mark.parametrize("pair", [pair for pair in PAIRS if "udt4py" not in pair], ids=named)
+@pytest.mark.parametrize("messages", [False, True], ids=["stream", "messages"])
+def test_ipv6(pair: tuple[str, str], messages: bool) -> None:
+    plan = Plan(pair, [1_000_000, 5], [5, 70_000], messages=messages, host=LOOPBACK6)
+    check(plan, carry(plan))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("pair", PAIRS, ids=named)
+def test_a_stream_survives_losses(pair: tuple[str, str], loss: str) -> None:
+    size = OTHERS_BYTES if pair in BETWEEN_OTHERS else LOSSY_BYTES
+    plan = Plan(pair, [size], [size], relayed=LOSSES[loss], seed=7)
+    check(plan, carry(plan))
+
+
+@pytest.mark.parametrize("in_order", [True, False], ids=["in order", "in any order"])
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("pair", PAIRS, ids=named)
+def test_messages_survive_losses(pair: tuple[str, str], loss: str, in_order: bool) -> None:
+    sizes = [1, 1456, 3000, 20_000, 100, 60_000] * (1 if pair in BETWEEN_OTHERS else 4)
+    plan = Plan(pair, sizes, sizes[::-1], messages=True, relayed=LOSSES[loss], in_order=in_order, seed=8)
+    check(plan, carry(plan))
+
+
+@pytest.mark.parametrize("impairment", [Impairment(), Impairment(loss=0.05)], ids=["clean", "5%"])
+@pytest.mark.parametrize("pair", PAIRS, ids=named)
+def test_both_ends_call(pair: tuple[str, str], impairment: Impairment) -> None:
+    """Rendezvous, through a relay as through two NATs."""
+    deadline = time.monotonic() + DEADLINE_S
+    plan = Plan(pair, [200_000], [100_000], seed=9)
+    with contextlib.ExitStack() as stack:
+        first, second = (
+            stack.enter_context(end_of(plan.task(role, rendezvous=True))) for role in ("connect", "listen")
+        )
+        relay = stack.enter_context(
+            UdpRelay((LOOPBACK, second.port(deadline)), dict.fromkeys(Direction, impairment), plan.seed)
+        )
+        seen_as = relay.seen_as((LOOPBACK, first.port(deadline)))
+        first.tell(str(relay.address[1]))
+        second.tell(str(seen_as[1]))
+        check(plan, concluded(second, first, deadline))
