@@ -22,14 +22,15 @@ constexpr double kFirstDrainGain = 0.5;
 constexpr Micros kDrainFresh = 1'000'000;
 constexpr Micros kHistory = 20'000'000;
 
-// The target queue, at one packet a second: 4 ms at 200 Mbit/s, 13 at 20, 40 at 2.
-constexpr double kTarget = 0.5;
+// The target queue, at one packet a second: 6 ms at 200 Mbit/s, 20 at 20, 62 at 2.
+constexpr double kTarget = 0.8;
+constexpr double kLowestLimit = 0.25;
 constexpr double kNoiseShare = 1.7;
 constexpr double kLow = 0.5;
 constexpr double kNoisy = 1.0;
 constexpr double kAbortNoise = 1.0;
 constexpr double kMostNoise = 0.015;
-constexpr double kSteering = 0.4;  // of the queue's excess, made good in one feedback delay
+constexpr double kSteering = 0.5;  // of the queue's excess, made good in one feedback delay
 constexpr double kLowestGain = 0.6;
 constexpr double kHighestGain = 1.05;
 constexpr double kRefillGain = 1.5;
@@ -43,6 +44,7 @@ constexpr int64_t kGrowthRounds = 2;  // until a gain shows in the delivered rat
 constexpr double kReportLag = 0.005;
 
 // Others' queue: how the target follows and falls.
+constexpr double kYield = 0.9;
 constexpr Micros kPatience = 300'000;
 constexpr double kBoostRaise = 1.5;
 constexpr double kBoostFall = 0.75;  // each time the queue is drained
@@ -120,7 +122,7 @@ void BbrControl::observe_losses(const Feedback& feedback) {
     boost_cut_ = feedback.now;
     return;
   }
-  queue_limit_ = std::max(0.25, 0.7 * queue_limit_);
+  queue_limit_ = std::max(kLowestLimit, 0.7 * queue_limit_);
   limit_lowered_ = feedback.now;
 }
 
@@ -310,10 +312,12 @@ void BbrControl::watch_for_others(const Feedback& feedback) {
   if (stuck_since_ == 0 || queue < 0.7 * stuck_queue_) {
     stuck_since_ = feedback.now;
     stuck_queue_ = queue;
+    stuck_bandwidth_ = bandwidth_;
     return;
   }
   Micros patience = std::max<Micros>(kPatience, 4 * feedback.smoothed_rtt);
-  if (feedback.now - stuck_since_ < patience) return;
+  // To flows of its own kind it yields a part of its rate first, and so they come to share.
+  if (feedback.now - stuck_since_ < patience || bandwidth_ > kYield * stuck_bandwidth_) return;
   stuck_since_ = 0;
   double target = target_queue();
   double raised = std::min({kBoostRaise * target, queue, delay_.smallest_rtt() + 0.01});

@@ -120,6 +120,7 @@ class BbrControl final : public CongestionControl {
   Micros boost_cut_ = 0;
   Micros stuck_since_ = 0;  // the queue does not shrink since then; 0: there is none
   double stuck_queue_ = 0;
+  double stuck_bandwidth_ = 0;
 };
 
 }  // namespace longhaul::udt
