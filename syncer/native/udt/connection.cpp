@@ -376,7 +376,7 @@ Micros Connection::data_deadline() const {
 
 Micros Connection::acknowledgement_deadline() const {
   if (extended()) return acknowledger_.report_deadline();
-  if (acknowledger_.arrived() == 0) return kNever;
+  if (receive_.highest() == 0) return kNever;
   if (acknowledger_.light_ack_due(receive_)) return 0;
   return std::min(acknowledger_.ack_deadline(receive_), acknowledger_.nak_deadline());
 }
