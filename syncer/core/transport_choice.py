@@ -61,6 +61,10 @@ class Sample(NamedTuple):
     packets: int = 0
     lost: int = 0
 
+    @property
+    def bits_per_second(self) -> int:
+        return int(self.bytes * 8 / self.seconds)
+
 
 @dataclass
 class Measured:

@@ -8,10 +8,8 @@ from __future__ import annotations
 ETHERNET_HEADER = 14
 IPV4_HEADER = 20
 IPV6_HEADER = 40
-UDP_HEADER = 8
 TCP_HEADER = 20
 TCP_TIMESTAMPS = 12
-UDT_HEADER = 16
 
 
 def tcp_payload_rate(cap_bps: int, mss: int, *, is_ipv6: bool) -> int:

@@ -11,12 +11,13 @@ import asyncio
 import secrets
 import time
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import structlog
 
 from syncer.core.transport_choice import Sample, TransportChoice
 from syncer.site.home import AUTO, Config
+from syncer.site.link_samples import samples_between
 from syncer.site.mover_hub import MoverHub
 from syncer.site.speed_tests import SpeedTests
 from syncer.wire import mover_protocol as protocol
@@ -32,9 +33,6 @@ when one of its transport broke just now. On a path of 300 ms and some loss it t
 
 STALL_S = 15.0
 """A session that owes content and brings none for so long is opened anew, whatever the cause."""
-
-LOADED_SHARE = 0.5
-"""Of a second, in which the sender was held up by the transport: only then does its rate tell of the link."""
 
 log = structlog.get_logger("data")
 
@@ -63,8 +61,7 @@ class _Session:
     stats_at: float = 0.0
     owed: bool = False
     """Content was owed when the stats came."""
-    sending_bps: int = 0
-    receiving_bps: int = 0
+    rates_bps: tuple[int, int] = (0, 0)
 
 
 @dataclass
@@ -83,7 +80,7 @@ class DataPlane:
     """``endpoint``: where the movers find this coordinator."""
 
     def __init__(self, config: Config, endpoint: str, listener: Listener) -> None:
-        self._config = config
+        self.config = config
         self._listener = listener
         self._links: dict[str, _Link] = {}
         self._choices: dict[str, TransportChoice] = {}
@@ -103,7 +100,7 @@ class DataPlane:
 
     def reconfigure(self, config: Config) -> None:
         """Sites were added or removed, or a link's cap or transport was changed."""
-        before, self._config = self._config, config
+        before, self.config = self.config, config
         for session in self._sessions.values():
             rate = config.rate_to(session.site)
             if rate != before.rate_to(session.site):
@@ -138,8 +135,8 @@ class DataPlane:
 
     def offered(self, site: str, offer: SessionOffer) -> None:
         """The peer's mover accepts a session: connect to it."""
-        link, peer = self._links.get(site), self._config.peer(site)
-        if link is None or peer is None or self._config.site > site or not self.hub.port(offer.transport):
+        link, peer = self._links.get(site), self.config.peer(site)
+        if link is None or peer is None or self.config.site > site or not self.hub.port(offer.transport):
             self._listener.say(site, SessionClosed(session=offer.session))
             return
         if link.candidate:
@@ -176,6 +173,11 @@ class DataPlane:
         session = self._sessions.get(self.session(site))
         return session.stats if session is not None else None
 
+    def rates_now(self, site: str) -> tuple[int, int]:
+        """Bits per second that the session sends and receives, over its last second."""
+        session = self._sessions.get(self.session(site))
+        return session.rates_bps if session is not None else (0, 0)
+
     def watch_progress(self, owing: set[str]) -> None:
         """Close the sessions with these peers that have brought nothing for STALL_S; call about once a second."""
         now = time.monotonic()
@@ -195,7 +197,7 @@ class DataPlane:
 
     def decides(self, site: str) -> bool:
         """Whether this site chooses the link's transport, not the other one."""
-        return self._config.site > site
+        return self.config.site > site
 
     def why(self, site: str) -> str:
         """Why the link has the transport that it has, for users."""
@@ -220,8 +222,8 @@ class DataPlane:
 
     # jobs
 
-    def tell(self, message: protocol.SendFile | protocol.ExpectFile | Any) -> None:
-        """Queue a message for the mover of its session; ``flush`` sends."""
+    def tell(self, message: protocol.ToSession) -> None:
+        """Queue a message for the mover of its session; ``flush`` sends. Nothing if the session is over."""
         if (session := self._sessions.get(message.session)) is not None:
             self.hub.tell(session.transport, message)
 
@@ -243,7 +245,7 @@ class DataPlane:
                 port=port,
                 send_key=send_key,
                 receive_key=receive_key,
-                rate_bps=self._config.rate_to(session.site),
+                rate_bps=self.config.rate_to(session.site),
             ),
         )
         self.flush()
@@ -268,10 +270,8 @@ class DataPlane:
             link.offer_at = now + link.pause
             link.pause = FIRST_PAUSE_S if session.up else min(2 * link.pause, LONGEST_PAUSE_S)
         was_current = link is None or number == link.current
-        if link is not None and number == link.current:
-            link.current = 0
-        if link is not None and number == link.candidate:
-            link.candidate = 0
+        if link is not None:
+            link.current, link.candidate = (each if each != number else 0 for each in (link.current, link.candidate))
         if session.up and was_current:
             self._listener.data_path_down(session.site)
         if tell:
@@ -298,7 +298,7 @@ class DataPlane:
     def _say_transports(self, site: str, link: _Link) -> None:
         mine = Transports(
             running=self.hub.running,
-            pinned=self._config.transport_to(site),
+            pinned=self.config.transport_to(site),
             test=self._forced.get(site, ""),
             reason=self.choice(site).reason[:REASON_LIMIT] if self.decides(site) else "",
         )
@@ -307,11 +307,11 @@ class DataPlane:
             self._listener.say(site, mine)
 
     def _choose(self, site: str, link: _Link, peer: Transports, now: float) -> None:
-        choice, own_pin = self.choice(site), self._config.transport_to(site)
+        choice, own_pin = self.choice(site), self.config.transport_to(site)
         choice.set_available(tuple(each for each in self.hub.running if each in peer.running))
         choice.pin(own_pin if own_pin != AUTO else peer.pinned)
         choice.force(self._forced.get(site, "") or peer.test, now)
-        choice.cap_bps = self._config.rate_to(site)
+        choice.cap_bps = self.config.rate_to(site)
         wanted, current = choice.wanted(now), self._sessions.get(link.current)
         candidate = self._sessions.get(link.candidate)
         if candidate is not None and candidate.transport != wanted:
@@ -394,46 +394,9 @@ class DataPlane:
             session.progress_at = now
         owed = session.site in self._owing
         if before is not None and session.number == self.session(session.site):
-            seconds = now - session.stats_at
-            session.sending_bps = int((stats.bytes_sent - before.bytes_sent) * 8 / seconds)
-            session.receiving_bps = int((stats.bytes_received - before.bytes_received) * 8 / seconds)
-            held_up = (stats.held_up_us - before.held_up_us) / 1e6 > LOADED_SHARE * seconds
-            there = Sample(
-                *("there", seconds, stats.bytes_sent - before.bytes_sent, held_up, stats.rtt_us),
-                *(stats.packets_sent - before.packets_sent, stats.packets_lost - before.packets_lost),
-            )
-            is_coming = owed and session.owed and stats.bytes_received > before.bytes_received
-            back = Sample("back", seconds, stats.bytes_received - before.bytes_received, is_coming, stats.rtt_us)
+            there, back = samples_between(before, stats, now - session.stats_at, owed=owed and session.owed)
+            session.rates_bps = there.bits_per_second, back.bits_per_second
             for sample in (there, back):
                 self.choice(session.site).sample(session.transport, now, sample)
         session.stats, session.stats_at, session.owed = stats, now, owed
         self.speed_tests.stats(session.site, stats)
-
-    # for status
-
-    def link_report(self, site: str) -> dict[str, Any]:
-        """The transport of a link, why, and what was measured of each, oldest news included."""
-        choice, now = self.choice(site), time.monotonic()
-        session = self._sessions.get(self.session(site))
-        measured = [
-            {
-                "transport": transport,
-                "direction": direction,
-                "goodput_bps": int(known.goodput_bps),
-                "seconds": round(known.seconds, 1),
-                "rtt_us": known.rtt_us,
-                "loss": round(known.loss, 5) if known.packets else None,
-                "age_s": round(now - known.at, 1),
-            }
-            for (transport, direction), known in sorted(choice.measured.items())
-        ]
-        return {
-            "transport": session.transport if session is not None else None,
-            "sending_bps": session.sending_bps if session is not None else 0,
-            "receiving_bps": session.receiving_bps if session is not None else 0,
-            "reason": self.why(site),
-            "pinned": self._config.transport_to(site),
-            "trial": choice.trial or None,
-            "rate_cap_bps": self._config.rate_to(site),
-            "measured": measured,
-        }

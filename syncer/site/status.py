@@ -19,6 +19,7 @@ from syncer.site.home import Config, Home
 
 if TYPE_CHECKING:
     from syncer.site.coordinator import Coordinator
+    from syncer.site.data_plane import DataPlane
     from syncer.store.index import Index
 
 ROLES = ("supervisor", "circusd", "coordinator")
@@ -179,8 +180,35 @@ class StatusServer:
             "connected": peer.connected,
             "in_sync": coordinator.replica.peer_in_sync(name),
             "session": session,
-            "link": coordinator.data.link_report(name),
+            "link": _link(coordinator.data, name),
         }
+
+
+def _link(data: DataPlane, site: str) -> dict[str, Any]:
+    """The transport of a link, why, and what was measured of each under load."""
+    choice, now = data.choice(site), time.monotonic()
+    sending, receiving = data.rates_now(site)
+    return {
+        "transport": data.transport(site) or None,
+        "reason": data.why(site),
+        "pinned": data.config.transport_to(site),
+        "trial": choice.trial or None,
+        "rate_cap_bps": data.config.rate_to(site),
+        "sending_bps": sending,
+        "receiving_bps": receiving,
+        "measured": [
+            {
+                "transport": transport,
+                "direction": direction,
+                "goodput_bps": int(known.goodput_bps),
+                "seconds": round(known.seconds, 1),
+                "rtt_us": known.rtt_us,
+                "loss": round(known.loss, 5) if known.packets else None,
+                "age_s": round(now - known.at, 1),
+            }
+            for (transport, direction), known in sorted(choice.measured.items())
+        ],
+    }
 
 
 def ask(home: Home, question: dict[str, Any], *, timeout_s: float, answer_s: float | None = None) -> dict[str, Any]:

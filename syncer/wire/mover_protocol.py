@@ -246,10 +246,8 @@ FromMover = (
     | SessionStats
     | SpeedResult
 )
-ToMover = (
-    Welcome
-    | Listen
-    | OpenSession
+ToSession = (
+    OpenSession
     | SetRate
     | SpeedTest
     | StopSpeedTest
@@ -258,8 +256,8 @@ ToMover = (
     | ExpectFile
     | CancelSend
     | CancelReceive
-    | Stop
 )
+ToMover = Welcome | Listen | ToSession | Stop
 
 _encoder = msgspec.msgpack.Encoder()
 _from_mover = msgspec.msgpack.Decoder(list[FromMover])
