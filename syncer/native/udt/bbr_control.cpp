@@ -99,6 +99,9 @@ double BbrControl::coming_queue() const {
   return std::max(0.0, alive / bandwidth_ - delay_.smallest_rtt() - kReportLag);
 }
 
+// Half a packet in a round trip: from there it finds back in some round trips.
+double BbrControl::slowest() const { return std::max(kSlowest, 0.5 / delay_.smallest_rtt()); }
+
 double BbrControl::full_queue() const { return 1.5 * target_queue() + 0.003; }
 
 void BbrControl::observe_losses(const Feedback& feedback) {
@@ -136,7 +139,7 @@ void BbrControl::observe_rate(const Feedback& feedback) {
   double rate = feedback.delivery_rate / (1 - std::min(lost, losses_.chance()));
   if ((feedback.application_limited || quiet_) && rate < bandwidth_) return;
   rates_.update(rate_round_, rate);
-  bandwidth_ = rates_.best(rate_round_, rate);
+  bandwidth_ = std::max(rates_.best(rate_round_, rate), slowest());
 }
 
 // With a queue before it the bottleneck is busy, and what comes out is what it carries: no need to wait until the larger
@@ -147,10 +150,12 @@ void BbrControl::cut_to_drained_rate(const Feedback& feedback) {
     return;
   }
   if (drained_since_ == 0) {
+    if (feedback.newly_delivered == 0) return;
     drained_since_ = feedback.now;
     drained_delivered_ = feedback.delivered;
     return;
   }
+  if (feedback.newly_delivered == 0) return;  // of a plain UDT4 peer deliveries come to light in lumps
   Micros elapsed = feedback.now - drained_since_;
   Micros enough = std::max<Micros>(30'000, static_cast<Micros>(delay_.smallest_rtt() * 0.5e6));
   if (elapsed < enough) return;
@@ -158,8 +163,8 @@ void BbrControl::cut_to_drained_rate(const Feedback& feedback) {
   rate /= 1 - losses_.chance();
   if (rate < 0.9 * bandwidth_) {
     rates_.clear();
-    rates_.update(rate_round_, std::max(1.03 * rate, kSlowest));
-    bandwidth_ = std::max(1.03 * rate, kSlowest);
+    bandwidth_ = std::max(1.03 * rate, slowest());
+    rates_.update(rate_round_, bandwidth_);
   }
   drained_since_ = feedback.now;
   drained_delivered_ = feedback.delivered;
@@ -365,7 +370,7 @@ void BbrControl::on_timeout(Micros) {
 void BbrControl::resume(const Feedback& feedback) {
   silent_ = false;
   valid_from_ = feedback.delivered;  // samples that span the silence say nothing
-  bandwidth_ = std::max(kResumeShare * bandwidth_, kSlowest);
+  bandwidth_ = std::max(kResumeShare * bandwidth_, slowest());
   rates_.clear();
   window_start_up_ = std::max(kSmallestWindow, bandwidth_ * delay_.smallest_rtt());
   plateau_ = 0;

@@ -56,6 +56,7 @@ class BbrControl final : public CongestionControl {
   double own_target() const;
   double target_queue() const;
   double steering_gain(double target, double queue) const;
+  double slowest() const;    // packets a second
   double full_queue() const;  // above it, the bottleneck is surely busy
   double feedback_delay() const { return delay_.smallest_rtt() + 0.015; }
   // The queue that what is in flight will make, a round trip before it shows in the delay.

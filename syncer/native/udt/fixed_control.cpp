@@ -10,6 +10,8 @@ constexpr double kSlackSeconds = 0.25;
 // A lost packet is in flight until it is found lost, a round trip and more.
 constexpr double kRoundTrips = 3;
 constexpr double kSmallestWindow = 64;
+// The rate counts full packets, the window any: of small messages it takes many to fill the pipe.
+constexpr double kSmallPackets = 16;
 constexpr double kSlowest = 1;  // packets a second
 }  // namespace
 
@@ -26,7 +28,7 @@ double FixedControl::rate() const {
 
 double FixedControl::window() const {
   double round_trip = rtt_ > 0 ? static_cast<double>(rtt_) * 1e-6 : 0.1;
-  return std::max(kSmallestWindow, rate() * (kRoundTrips * round_trip + kSlackSeconds));
+  return std::max(kSmallestWindow, kSmallPackets * rate() * (kRoundTrips * round_trip + kSlackSeconds));
 }
 
 }  // namespace longhaul::udt

@@ -15,12 +15,14 @@ constexpr double kSmoothing = 0.125;
 constexpr double kNakSmoothing = 0.03;
 // The draft's constant: 1.5e-6 bytes a bit of spare capacity, over the packet's bytes.
 constexpr double kIncrease = 1.5e-6;
+constexpr Micros kBestRateHistory = 30'000'000;
+constexpr double kHeadroom = 1.25;  // of the capacity over the best rate
 constexpr double kShortestPeriod = 1e-7;
 constexpr double kLongestPeriod = 1;
 }  // namespace
 
 NativeControl::NativeControl(const ControlSettings& settings)
-    : random_(settings.seed), ceiling_(settings.ceiling), packet_bits_(settings.packet_bits), window_(kInitialWindow) {
+    : random_(settings.seed), ceiling_(settings.ceiling), packet_bits_(settings.packet_bits), window_(kInitialWindow), best_rate_(kBestRateHistory) {
   period_ = round_trip_ / kInitialWindow;
 }
 
@@ -45,6 +47,7 @@ void NativeControl::observe_receive_rate(const Feedback& feedback) {
     if (feedback.application_limited && told < receive_rate_) return;
   }
   receive_rate_ = receive_rate_ > 0 ? receive_rate_ + kSmoothing * (told - receive_rate_) : told;
+  best_rate_.update(feedback.now, receive_rate_);
 }
 
 void NativeControl::on_feedback(const Feedback& feedback) {
@@ -66,7 +69,7 @@ void NativeControl::on_feedback(const Feedback& feedback) {
   if (feedback.now - last_increase_ > 100 * kSyn) last_increase_ = feedback.now - kSyn;  // idle: no credit for it
   while (feedback.now - last_increase_ >= kSyn) {
     last_increase_ += kSyn;
-    if (!feedback.application_limited) increase();
+    if (!feedback.application_limited) increase(feedback.now);
   }
 }
 
@@ -76,13 +79,14 @@ void NativeControl::leave_slow_start() {
   period_ = std::clamp(period_, kShortestPeriod, kLongestPeriod);
 }
 
-void NativeControl::increase() {
+void NativeControl::increase(Micros now) {
   if (loss_before_increase_) {
     loss_before_increase_ = false;
     return;
   }
   double packet_bytes = packet_bits_ / 8;
-  double spare = (capacity_ - 1 / period_) * packet_bits_;  // bits a second
+  double capacity = capacity_ > 0 ? capacity_ : kHeadroom * best_rate_.best(now, 0);
+  double spare = (capacity - 1 / period_) * packet_bits_;  // bits a second
   double smallest = 1 / packet_bytes;
   double packets = smallest;
   if (spare > 0) packets = std::max(std::pow(10, std::ceil(std::log10(spare))) * kIncrease / packet_bytes, smallest);

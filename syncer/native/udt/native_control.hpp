@@ -1,8 +1,9 @@
 // `native`: the default congestion control of draft-gg-udt-03, section 6: additive increase by the estimated spare
 // capacity every SYN, multiplicative decrease of the rate on a new loss, and a window of what the receiver takes in.
 //
-// Two departures, both in slow start: it is paced, and it ends also when the round trip's delay grows (RFC 9406), since the
-// draft's would fill the bottleneck's queue up to the flow window.
+// Departures. Slow start is paced, and ends also when the round trip's delay grows (RFC 9406), since the draft's would
+// fill the bottleneck's queue up to the flow window. The capacity of a peer that does not tell it (packet pairs mean little
+// on such paths) is taken for somewhat more than the best rate of late.
 #pragma once
 
 #include <random>
@@ -10,6 +11,7 @@
 #include "congestion.hpp"
 #include "round_trips.hpp"
 #include "start_up_delay.hpp"
+#include "windowed_filter.hpp"
 
 namespace longhaul::udt {
 
@@ -30,7 +32,7 @@ class NativeControl final : public CongestionControl {
   void observe_receive_rate(const Feedback& feedback);
   void on_loss(const Feedback& feedback);
   void leave_slow_start();
-  void increase();
+  void increase(Micros now);
 
   std::mt19937_64 random_;
   double ceiling_;
@@ -41,7 +43,8 @@ class NativeControl final : public CongestionControl {
   double window_;       // packets
   double round_trip_ = 0.1;  // seconds
   double receive_rate_ = 0;  // packets a second, smoothed
-  double capacity_ = 0;      // packets a second, smoothed
+  double capacity_ = 0;      // packets a second, smoothed, as told
+  WindowedMax best_rate_;    // received, lately
   Micros last_increase_ = 0;
   Micros rate_since_ = 0;
   int64_t rate_delivered_ = 0;
