@@ -30,6 +30,12 @@ ReceiveBuffer::Arrival ReceiveBuffer::store(PacketNumber number, const DataHeade
 void ReceiveBuffer::drop(PacketNumber first, PacketNumber last, uint32_t message) {
   first = std::max(first, base_);
   last = std::min(last, base_ + static_cast<PacketNumber>(capacity_) - 1);
+  // The sender names what it does not know to have arrived; what did is of no use either.
+  auto belongs = [&](PacketNumber at) {
+    return is_there(at) && packets_[index(at)].message == message && !packets_[index(at)].consumed;
+  };
+  while (first > base_ && belongs(first - 1)) --first;
+  while (last + 1 < highest_ && belongs(last + 1)) ++last;
   for (PacketNumber number = first; number <= last; ++number) {
     Packet& packet = packets_[index(number)];
     if (is_there(number)) {
