@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -90,6 +90,16 @@ class BenchDisplay:
             self._console.print(f"{result.trial.key}: {result.problem}", highlight=False, markup=False, soft_wrap=True)
 
 
+def _by_cell(rows: Sequence[Sequence[str]]) -> Iterator[tuple[str, list[Sequence[str]]]]:
+    """Rows below the name of their cell, which the first of them bears; the further flows of a line-up have none."""
+    groups: dict[str, list[Sequence[str]]] = {}
+    cell = ""
+    for row in rows:
+        cell = row[0] or cell
+        groups.setdefault(cell, []).append(row)
+    yield from groups.items()
+
+
 def tell_record(record: BenchRecord, page: Path, *, interrupted: bool = False) -> None:
     """The tables, and where the report is; of an interrupted run only how to go on."""
     console = Console(stderr=interrupted)
@@ -99,12 +109,18 @@ def tell_record(record: BenchRecord, page: Path, *, interrupted: bool = False) -
         )
         return
     for title, head, rows in bench_tables(record):
-        table = Table(*head, title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
-        for column in table.columns[2:-1]:
-            column.justify = "right"
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
+        console.print(f"[bold]{title}[/bold]")
+        widths = [max(len(row[place]) for row in [list(head), *rows]) for place in range(len(head))]
+        for cell, of_cell in _by_cell(rows):
+            console.print(cell, style="bold dim", highlight=False)
+            table = Table(box=None, padding=(0, 2, 0, 0))
+            for place, name in enumerate(head[1:], 1):
+                last = place == len(head) - 1
+                justify: Literal["left", "right"] = "left" if place == 1 or last else "right"
+                table.add_column(name, header_style="dim", justify=justify, min_width=0 if last else widths[place])
+            for row in of_cell:
+                table.add_row(*row[1:])
+            console.print(table)
         console.print()
     if record.ceiling is not None:
         console.print(

@@ -19,7 +19,7 @@ from harness.wan.native_program import compiled
 PROBER = "native/prober.c"
 RATE_HZ = 40
 _AHEAD_S = 0.5
-_DRAIN_S = 2.0
+_DRAIN_S = 1.0
 _SLACK_S = 30.0
 
 

@@ -35,7 +35,7 @@ FILES = ("rsync", "lftp", "uftp")
 ENGINES = ("syncer", "syncthing")
 OURS = "longhaul"
 
-START_UP_S = {"stream": 5.0, "large": 9.0, "small": 14.0}
+START_UP_S = {"stream": 7.5, "large": 12.0, "small": 16.0}
 """What a trial takes beside its transfer: settings, idle delay, programs that start, the queue that drains."""
 
 

@@ -238,7 +238,8 @@ def _cpu(results: Sequence[TrialResult], directory: Path) -> Iterator[Path]:
 
 def _rate_series(name: str, flow: FlowResult, seconds: float) -> Series:
     """Arrivals in steps of half a second."""
-    count = max(1, round(seconds / _BIN_S))
+    lasted_s = min(seconds, max(one.end_s for one in flow.intervals))
+    count = max(1, int(lasted_s / _BIN_S + 0.02))
     sizes = [0.0] * count
     for one in flow.intervals:
         lasted = one.end_s - one.begin_s

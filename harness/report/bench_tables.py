@@ -104,7 +104,7 @@ def _share(spread: Spread | None) -> str:
 
 
 def _delays(middle: Spread | None, high: Spread | None) -> str:
-    return "-" if middle is None or high is None else f"{middle.median:.0f} / {high.median:.0f}"
+    return "-" if middle is None or high is None else f"{round(middle.median)} / {round(high.median)}"
 
 
 def _cpu(line: Line) -> str:

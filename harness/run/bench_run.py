@@ -65,7 +65,10 @@ def run_bench(
             repeats=repeats,
         )
         (directory / HEADER).write_text(record.model_dump_json(indent=2, exclude={"results"}) + "\n")
-        with (directory / RESULTS).open("a", encoding="utf-8") as out:
+        # Anew, without the line that an interrupt may have cut short.
+        with (directory / RESULTS).open("w", encoding="utf-8") as out:
+            out.writelines(result.model_dump_json() + "\n" for result in results)
+            out.flush()
             for number, trial in enumerate(trials):
                 if trial.key in done:
                     continue
@@ -122,7 +125,8 @@ def _taken(bench: BenchLab, trial: Trial, peers: dict[str, Peer], number: int) -
             raise
         at = datetime.now(UTC).isoformat(timespec="seconds")
         rate = float(trial.cell.rate_bps or bench.fastest_bps)
-        return TrialResult(trial=trial, at=at, rate_bps=rate, problem=error.message)
+        said = error.message if error.hint is None else f"{error.message} ({error.hint[-500:]})"
+        return TrialResult(trial=trial, at=at, rate_bps=rate, problem=said)
 
 
 def _to_be_taken_again(result: TrialResult) -> bool:

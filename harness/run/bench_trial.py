@@ -22,7 +22,9 @@ _PORT_SPAN = 400
 """Ports move on with each trial: what an earlier one left in the kernel must not be in the way."""
 
 _IDLE_S = 1.0
-_PROBE_SPARE_S = 6.0
+_PROBE_SPARE_S = {"stream": 3.0, "large": 6.0}
+"""Until the first byte of a transfer arrives: delays are those of the transfer."""
+
 _TRACE_MEAN_S = 60.0
 
 
@@ -68,8 +70,9 @@ def carry_out(bench: BenchLab, trial: Trial, peers: Mapping[str, Peer], number: 
     jobs = [_job(trial, name, place, rate, number) for place, name in enumerate(trial.peers)]
     for name, job in zip(trial.peers, jobs, strict=True):
         peers[name].prepare(bench.ends, job)
-    probe = LoadProbe(bench.lab, FORWARD, _IDLE_S + trial.seconds + _PROBE_SPARE_S)
-    probing = trial.workload.kind != "small"
+    spare_s = _PROBE_SPARE_S.get(trial.workload.kind)
+    probe = LoadProbe(bench.lab, FORWARD, _IDLE_S + trial.seconds + (spare_s or 0.0))
+    probing = spare_s is not None
     if probing:
         probe.start()
         time.sleep(max(0.0, probe.begin_s + _IDLE_S - time.monotonic()))
@@ -110,6 +113,7 @@ def _job(trial: Trial, peer: str, place: int, rate: float, number: int) -> Job:
         workload=workload,
         seconds=trial.seconds,
         rate_bps=rate,
+        window_bytes=round(rate * trial.cell.rtt_us / 8e6 * (1 + trial.cell.buffer_bdp)),
         port=FIRST_PORT + number * 2 * PORTS_EACH % (_PORT_SPAN * PORTS_EACH) + place * PORTS_EACH,
     )
 

@@ -28,7 +28,12 @@ _SHUT = {
 
 def configured(text: str, *, own: str, devices: Mapping[str, tuple[str, str]], folder: str, address: str) -> str:
     """The configuration of the device ``own``. ``devices``: name and address of each, itself included, by identity;
-    ``address``: where it listens."""
+    ``address``: where it listens.
+
+    Of two devices only the earlier one calls. Both dial from the port on which they listen, so that calls that cross on
+    a long path are one connection (RFC 9293, simultaneous open) of which both ends take the part of the caller: no TLS
+    comes of it, and as they try again at the same times it may take minutes until they miss each other.
+    """
     root = ET.fromstring(text)
     options = _only(root, "options")
     for name, value in _SHUT.items():
@@ -39,9 +44,11 @@ def configured(text: str, *, own: str, devices: Mapping[str, tuple[str, str]], f
     _set(_only(root, "gui"), "address", f"127.0.0.1:{GUI_PORT}")
     for device in root.findall("device"):
         root.remove(device)
+    order = list(devices)
     for identity, (name, where) in devices.items():
+        calls = order.index(own) < order.index(identity)
         device = ET.SubElement(root, "device", id=identity, name=name, compression="metadata")
-        ET.SubElement(device, "address").text = "dynamic" if identity == own else f"tcp://{where}:{SYNC_PORT}"
+        ET.SubElement(device, "address").text = f"tcp://{where}:{SYNC_PORT}" if calls else "dynamic"
     shared = ET.SubElement(
         root,
         "folder",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from harness.errors import SutError
 from harness.model.bench import Transport, WorkloadKind
 from harness.nodes.port import Node
 from harness.suts.peers.arrivals import watching
@@ -28,21 +27,24 @@ class Engine:
         self.transport: Transport = transport
         self.programs: tuple[str, ...] = (name,)
         self._create = create
+        self._started: dict[str, Sut] = {}
 
     def prepare(self, ends: Ends, job: Job) -> None:
-        """See Peer."""
+        """See Peer: the content, and the engine, connected and with nothing to do."""
         staged(ends.source, job.workload)
+        sut = self._create()
+        try:
+            sut.start({node.name: node for node in (ends.source, ends.destination)}, _workspace(job))
+        except BaseException:
+            sut.stop()
+            raise
+        self._started[job.name] = sut
 
     def transfer(self, ends: Ends, job: Job) -> Received:
         """See Peer. The files are copied beside the folder first and moved into it at once."""
         content = staged(ends.source, job.workload)
-        sut = self._create()
-        workspace = f"engine-{job.name}"
+        sut, workspace = self._started.pop(job.name), _workspace(job)
         try:
-            try:
-                sut.start({node.name: node for node in (ends.source, ends.destination)}, workspace)
-            except SutError as error:
-                return Received(intervals=(), problem=f"{error}")
             source, destination = sut.folder(ends.source.name), sut.folder(ends.destination.name)
             ready = f"{ends.source.data_dir}/{workspace}/ready"
             ends.source.remote.run(["cp", "-a", content, ready], timeout_s=180)
@@ -59,3 +61,7 @@ class Engine:
         """See Peer."""
         said = node.remote.run([self.name, "--version"], check=False).stdout.strip()
         return said.split("\n")[0] or "unknown"
+
+
+def _workspace(job: Job) -> str:
+    return f"engine-{job.name}"

@@ -27,7 +27,7 @@ class Rsync(SshTool):
     name = "rsync"
     title = "rsync over ssh"
     programs: tuple[str, ...] = ("rsync", "ssh")
-    leftovers: ClassVar[Sequence[str]] = ("rsync --server",)
+    leftovers: ClassVar[Sequence[str]] = ("[r]sync --server",)
 
     def argv(self, ends: Ends, job: Job, content: str, place: str) -> list[str]:
         """See FileTool."""
@@ -43,7 +43,7 @@ class Lftp(SshTool):
     name = "lftp"
     title = f"lftp, {PARTS} parts over sftp"
     programs: tuple[str, ...] = ("lftp", "ssh")
-    leftovers: ClassVar[Sequence[str]] = ("sftp-server",)
+    leftovers: ClassVar[Sequence[str]] = ("[i]nternal-sftp",)
     pulls: ClassVar[bool] = True
 
     def argv(self, ends: Ends, job: Job, content: str, place: str) -> list[str]:
@@ -78,11 +78,10 @@ class Uftp(FileTool):
     def argv(self, ends: Ends, job: Job, content: str, place: str) -> list[str]:
         """See FileTool."""
         rate_kbps = max(1, int(job.rate_bps * UFTP_SHARE / 1000))
-        folder, _, name = content.rpartition("/")
         return [
             *("uftp", "-R", str(rate_kbps), "-p", str(job.port), "-I", ends.source.wan_address),
             *("-M", ends.destination.wan_address, "-B", str(_UFTP_BUFFER), "-m", "10", "-N", "100"),
-            *("-E", folder, f"{folder}/{name}"),
+            content,
         ]
 
     def version(self, node: Node) -> str:

@@ -46,7 +46,7 @@ class Iperf3:
             return Received(intervals=(), problem=f"iperf3: {report.get('error', done.stderr.strip() or 'no report')}")
         overhead_s = max(0.0, done.seconds - job.seconds)
         # Its set-up and its goodbye take about as many round trips.
-        return parsed(report).model_copy(
+        return parsed(report, self._congestion_control).model_copy(
             update={"first_at_s": began_s + overhead_s / 2, "set_up_s": round(overhead_s / 2, 3)}
         )
 
@@ -80,8 +80,8 @@ def client_argv(address: str, port: int, congestion_control: str, seconds: float
     ]
 
 
-def parsed(report: Mapping[str, Any]) -> Received:
-    """From the client's report, which holds the server's."""
+def parsed(report: Mapping[str, Any], congestion_control: str) -> Received:
+    """From the client's report, which holds the server's. That another congestion control was used is a problem."""
     server = report["server_output_json"]
     sums = [one["sum"] for one in server["intervals"]]
     intervals = tuple(
@@ -96,11 +96,6 @@ def parsed(report: Mapping[str, Any]) -> Received:
         "mean_rtt_ms": end["streams"][0]["sender"].get("mean_rtt", 0) / 1000,
         "max_cwnd_bytes": float(end["streams"][0]["sender"].get("max_snd_cwnd", 0)),
     }
-    wrong = used_another(report)
+    used = end.get("sender_tcp_congestion", "")
+    wrong = "" if used == congestion_control else f"iperf3 used {used or 'nobody knows what'}, not {congestion_control}"
     return Received(intervals=intervals, figures=figures, problem=wrong)
-
-
-def used_another(report: Mapping[str, Any]) -> str:
-    """What is wrong when the congestion control in use is not the one asked for; empty when nothing is."""
-    used, wanted = report["end"].get("sender_tcp_congestion"), report["start"]["test_start"].get("congestion")
-    return f"iperf3 used {used}, not {wanted}" if wanted and used and used != wanted else ""

@@ -25,13 +25,15 @@ class Ends:
 class Job(Value):
     """One transfer. ``name`` is unique within a lab; ``port`` and the nine that follow are free at both ends.
 
-    ``rate_bps`` is what the link carries (under a trace: its mean), for peers that must be told.
+    ``rate_bps`` is what the link carries (under a trace: its mean), and ``window_bytes`` what is under way when link
+    and bottleneck are full: for peers that must be told.
     """
 
     name: str
     workload: Workload
     seconds: float
     rate_bps: float
+    window_bytes: int
     port: int
 
 

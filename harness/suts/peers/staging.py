@@ -103,7 +103,8 @@ def end_group(node: Node, pid: int) -> None:
 
 
 def end_named(node: Node, words: Sequence[str]) -> None:
-    """Kill what a program of the other end has left on the node: its processes are in a namespace of the node's own."""
+    """Kill what a program of the other end has left on the node, whose processes have a namespace of their own. Words
+    are regular expressions that must not match themselves: the command that looks for them would be killed as well."""
     for word in words:
         node.remote.run(["pkill", "-KILL", "-f", word], check=False)
 

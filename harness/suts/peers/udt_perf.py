@@ -17,6 +17,7 @@ FIXED_SHARE = 0.97
 
 PROGRAM = ("python", "-m", "syncer.udt.perf")
 _LISTEN_S = 15.0
+_LEAST_BUFFER = 1_000_000
 _LOOK_S = 0.05
 
 
@@ -40,7 +41,13 @@ class UdtPerf:
         """See Peer."""
         there = ends.destination
         server = there.remote.start(
-            f"udt-perf-{job.name}", serve_argv(there.wan_address, job.port, self._implementation)
+            f"udt-perf-{job.name}",
+            serve_argv(
+                there.wan_address,
+                job.port,
+                self._implementation,
+                _buffer_bytes(self._implementation, job.window_bytes),
+            ),
         )
         try:
             _await_listening(there, server.log, f"udt-perf at {there.name}")
@@ -51,6 +58,7 @@ class UdtPerf:
                 self._control,
                 job.seconds,
                 job.rate_bps * FIXED_SHARE if self._control == "fixed" else None,
+                _buffer_bytes(self._implementation, job.window_bytes),
             )
             began_s = time.monotonic()
             done = ends.source.remote.run(argv, check=False, timeout_s=job.seconds + 2 * PATIENCE_S)
@@ -72,23 +80,40 @@ class UdtPerf:
         return f"{self._implementation}, {self._control}"
 
 
-def serve_argv(address: str, port: int, implementation: str) -> list[str]:
-    """One measurement, then it ends."""
+def serve_argv(address: str, port: int, implementation: str, buffer_bytes: int | None) -> list[str]:
+    """One measurement, then it ends. ``buffer_bytes`` None: the program's own choice."""
     return [
-        *(*PROGRAM, "serve", "--bind", address, "--port", str(port)),
-        *("--once", "--implementation", implementation, "--json"),
+        *(*PROGRAM, "serve", "--bind", address, "--port", str(port), "--once"),
+        *("--implementation", implementation, *_buffer(buffer_bytes), "--json"),
     ]
 
 
 def send_argv(
-    address: str, port: int, implementation: str, control: str, seconds: float, rate_bps: float | None
+    address: str,
+    port: int,
+    implementation: str,
+    control: str,
+    seconds: float,
+    rate_bps: float | None,
+    buffer_bytes: int | None,
 ) -> list[str]:
     """``rate_bps`` for a fixed rate."""
     rate = [] if rate_bps is None else ["--rate", f"{rate_bps / 1e6:.3f}Mbit/s"]
     return [
         *(*PROGRAM, "send", address, "--port", str(port), "--seconds", f"{seconds:g}"),
-        *("--implementation", implementation, "--control", control, *rate, "--json"),
+        *("--implementation", implementation, "--control", control, *rate),
+        *(*_buffer(buffer_bytes), "--json"),
     ]
+
+
+def _buffer(size: int | None) -> list[str]:
+    return [] if size is None else ["--buffer", str(size)]
+
+
+def _buffer_bytes(implementation: str, window_bytes: int) -> int | None:
+    """libudt sends as much as its buffers let it, and is at its best when that is what link and bottleneck hold; ours
+    finds that out."""
+    return max(_LEAST_BUFFER, window_bytes) if implementation == "libudt" else None
 
 
 def parsed(report: Mapping[str, Any]) -> Received:
