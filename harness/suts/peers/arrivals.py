@@ -15,7 +15,7 @@ from harness.plan.bench_figures import from_samples
 from harness.suts.peers.port import Job, Received
 
 INTERVAL_S = 0.25
-_LOOK_S = 0.3
+_LOOK_S = 0.4
 _LEAST_ROOM_S = 240.0
 _SCRIPT = Path(__file__).with_name("arrival_sampler.py")
 
@@ -41,43 +41,37 @@ class Arrivals:
 
     def latest(self) -> tuple[int, int]:
         """Bytes and files that have come."""
-        lines = self._node.remote.run(["tail", "-n", "1", self._process.log]).stdout.split()
-        first = json.loads(self._node.remote.run(["head", "-n", "1", self._process.log]).stdout or "[0, 0, 0]")
-        last = json.loads(" ".join(lines)) if lines else first
-        return last[1] - first[1], last[2] - first[2]
-
-    @property
-    def complete(self) -> bool:
-        """Whether all of the workload is there."""
-        size, files = self.latest()
-        if self._workload.kind == "small":
-            return files >= self._workload.files
-        return size >= self._workload.bytes
+        ends = self._node.remote.run(["sed", "-n", "1p;$p", self._process.log]).stdout.splitlines()
+        whole = [json.loads(line) for line in ends if line.startswith("[") and line.endswith("]")]
+        return (whole[-1][1] - whole[0][1], whole[-1][2] - whole[0][2]) if whole else (0, 0)
 
     def follow(self, job: Job, began_s: float, start_up_s: float, ended: Callable[[], str]) -> Received:
         """Wait until ``job.seconds`` after the first byte, or all is there, or the program has ``ended`` (which then
         says why). Nothing at all within ``start_up_s`` is a problem."""
-        problem = ""
+        problem = said = ""
         first_s: float | None = None
         while True:
-            now = time.monotonic()
             size, files = self.latest()
+            now = time.monotonic()
             if first_s is None and (size or files):
                 first_s = now
-            if self.complete:
+            if self._is_all(size, files) or (first_s is not None and now - first_s >= job.seconds):
                 break
-            if first_s is not None and now - first_s >= job.seconds:
+            if said:
+                problem = said
                 break
             if first_s is None and now - began_s > start_up_s:
                 problem = f"nothing arrived within {start_up_s:.0f} s"
                 break
+            # What a program wrote last is seen by the look after its end.
             said = ended()
             time.sleep(_LOOK_S)
-            # What a program wrote last is seen by the look after its end.
-            if said and not self.complete:
-                problem = said
-                break
         return self._received(began_s, problem)
+
+    def _is_all(self, size: int, files: int) -> bool:
+        """Whether all of the workload is there."""
+        workload = self._workload
+        return files >= workload.files if workload.kind == "small" else size >= workload.bytes
 
     def _received(self, began_s: float, problem: str) -> Received:
         samples = self.samples
@@ -88,15 +82,7 @@ class Arrivals:
         first = next(place for place, one in enumerate(samples) if one[1] > before or one[2] > files_before)
         first_at_s = samples[max(0, first - 1)][0]
         finished = next(
-            (
-                at - first_at_s
-                for at, size, files in samples
-                if (
-                    files - files_before >= self._workload.files
-                    if self._workload.kind == "small"
-                    else size - before >= self._workload.bytes
-                )
-            ),
+            (at - first_at_s for at, size, files in samples if self._is_all(size - before, files - files_before)),
             None,
         )
         return Received(
