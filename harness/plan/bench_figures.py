@@ -162,6 +162,7 @@ class Line(Value):
     source_cpu_s_per_gbit: Spread | None
     destination_cpu_s_per_gbit: Spread | None
     loss: Spread | None
+    busy_share: Spread | None = None
     note: str = ""
 
     @property
@@ -205,6 +206,7 @@ def _line(cell: str, workload: str, peers: tuple[str, ...], place: int, group: S
         source_cpu_s_per_gbit=spread(one.source_cpu_s_per_gbit for one in alone),
         destination_cpu_s_per_gbit=spread(one.destination_cpu_s_per_gbit for one in alone),
         loss=spread(one.moved.loss for one in whole if one.moved is not None),
+        busy_share=spread(one.busy_share for one in whole),
         note=notes[0] if notes else "",
     )
 

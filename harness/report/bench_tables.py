@@ -10,6 +10,9 @@ from harness.plan.bench_grid import GOALS
 
 Table = tuple[str, Sequence[str], list[list[str]]]
 
+BUSY_SHARE = 0.95
+"""Of all processors: from there on it may have been the machine that was the limit."""
+
 OURS = {"transport": "longhaul", "sync": "syncer"}
 _ALONE = ("cell", "peer", "n", "Mbit/s", "spread", "share", "goal", "added ms", "lost", "CPU s/Gbit", "note")
 _PAIRS = ("cell", "peer", "n", "Mbit/s", "spread", "share", "Jain", "added ms", "note")
@@ -52,7 +55,7 @@ def _alone_row(line: Line, ours: str) -> list[str]:
         _delays(line.added_p50_ms, line.added_p95_ms),
         "-" if line.loss is None else f"{line.loss.median:.2%}",
         _cpu(line),
-        line.note,
+        _note(line),
     ]
 
 
@@ -66,7 +69,7 @@ def _pair_row(line: Line) -> list[str]:
         _share(line.share),
         "" if line.place or line.jain is None else f"{line.jain.median:.3f}",
         _delays(line.added_p50_ms, line.added_p95_ms) if line.place == 0 else "",
-        line.note,
+        _note(line) if line.place == 0 else line.note,
     ]
 
 
@@ -81,8 +84,16 @@ def _small_row(line: Line) -> list[str]:
         _rate(line.goodput_bps),
         "-" if line.set_up_s is None else f"{line.set_up_s.median:.1f}",
         _cpu(line),
-        line.note,
+        _note(line),
     ]
+
+
+def _note(line: Line) -> str:
+    """What is wrong; else whether this machine had anything left to give."""
+    busy = line.busy_share
+    if line.note or busy is None or busy.median < BUSY_SHARE:
+        return line.note
+    return f"machine {busy.median:.0%} busy"
 
 
 def _verdict(share: Spread | None, goal: float) -> str:
