@@ -28,8 +28,8 @@ Goodput is payload at the receiver after its first 3 s; share: of the link's rat
 headers, or of what a trace offered in that time. Medians of the repeats; spread from the least to the greatest.
 added ms: delay of probes one way beyond what the link is set to, median and 95th percentile. lost: packets that the \
 link took as it was asked to. CPU s/Gbit: of all processes at the source and at the destination, those that look on \
-included, so that it means little where little arrives. machine busy: of all processors, so that a faster machine might \
-have shown more.
+included, so that it means little where little arrives. machine busy: of all processors; a faster machine might have \
+shown more.
 A peer that moved fewer packets by the transport that it claims than its bytes need is marked, has no share, and is in \
 no picture."""
 
