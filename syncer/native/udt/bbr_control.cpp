@@ -29,7 +29,7 @@ constexpr double kNoiseShare = 1.7;
 constexpr double kLow = 0.5;
 constexpr double kNoisy = 1.0;
 constexpr double kAbortNoise = 1.0;
-constexpr double kMostNoise = 0.015;
+constexpr double kMostNoise = 0.006;
 constexpr double kSteering = 0.5;  // of the queue's excess, made good in one feedback delay
 constexpr double kLowestGain = 0.6;
 constexpr double kHighestGain = 1.05;
@@ -45,6 +45,10 @@ constexpr double kReportLag = 0.005;
 
 // Others' queue: how the target follows and falls.
 constexpr double kYield = 0.9;
+// What is left of the queue after draining: which share of the own target it must exceed, and how fast it is believed.
+constexpr double kFloorMargin = 0.3;
+constexpr double kFloorRise = 0.7;
+constexpr double kHighestFloor = 0.020;
 constexpr Micros kPatience = 300'000;
 constexpr double kBoostRaise = 1.5;
 constexpr double kBoostFall = 0.75;  // each time the queue is drained
@@ -90,7 +94,7 @@ std::string_view BbrControl::state() const {
 double BbrControl::own_target() const { return kTarget / std::sqrt(std::max(bandwidth_, 10.0)); }
 
 double BbrControl::target_queue() const {
-  return queue_limit_ * own_target() + std::min(kNoiseShare * delay_.noise(), kMostNoise) + boost_;
+  return queue_limit_ * own_target() + std::min(kNoiseShare * delay_.noise(), kMostNoise) + std::max(boost_, floor_);
 }
 
 double BbrControl::coming_queue() const {
@@ -273,7 +277,7 @@ void BbrControl::cruise(const Feedback& feedback, bool new_round) {
   if (delay_.queue() > full_queue()) hold_until_ = 0;  // what has been tried is no longer true
   if (delay_.queue() > target + kAbortNoise * delay_.noise() && level_ > 0) level_ = 0;
   if (new_round) {
-    low_rounds_ = delay_.queue() < kLow * target && !feedback.application_limited ? low_rounds_ + 1 : 0;
+    low_rounds_ = delay_.queue() < floor_ + kLow * (target - floor_) && !feedback.application_limited ? low_rounds_ + 1 : 0;
     if (level_ == 0 && low_rounds_ >= 2 && feedback.now >= hold_until_) {
       begin_growth();
     } else if (level_ > 0 && rounds_.count() - level_round_ >= kGrowthRounds) {
@@ -301,10 +305,13 @@ void BbrControl::judge_drain(const Feedback& feedback) {
   queue_lowest_ = std::min(queue_lowest_, delay_.queue());
   if (feedback.now < judge_drain_at_) return;
   judge_drain_at_ = kNever;
+  double left = std::clamp(queue_lowest_ - kFloorMargin * own_target(), 0.0, kHighestFloor);
+  floor_ = left > floor_ ? floor_ + kFloorRise * (left - floor_) : left;
   if (boost_ <= 0 || queue_lowest_ < full_queue() - boost_) return;
   if (queue_before_ - queue_lowest_ > std::max(0.001 + delay_.noise(), 0.1 * drain_depth_)) return;
   delay_.begin_anew();
   boost_ = 0;
+  floor_ = 0;
 }
 
 // A queue that this flow's making room does not shorten.
@@ -377,6 +384,7 @@ void BbrControl::resume(const Feedback& feedback) {
   plateau_rounds_ = 0;
   round_rate_ = 0;
   boost_ = 0;
+  floor_ = 0;
   drained_since_ = 0;
   phase_ = Phase::kStartUp;
 }
