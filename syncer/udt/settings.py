@@ -40,7 +40,7 @@ class UdtSettings:
     """Share a UDP port with other sockets of this process."""
     max_connections: int = 4096
     """Of a listener: accepted or waiting for it, and alive. Further ones are refused."""
-    udp_receive_buffer_bytes: int = 8 * 1024 * 1024
+    udp_receive_buffer_bytes: int = 16 * 1024 * 1024
     udp_send_buffer_bytes: int = 4 * 1024 * 1024
     """The kernel's, of the UDP port. Beyond ``net.core.rmem_max`` only with privileges; `Statistics` tells."""
     offload: bool = True

@@ -22,7 +22,7 @@ struct Settings {
   bool rendezvous = false;
   bool reuse_address = true;                // share a UDP port with other sockets of this process
   size_t max_connections = 4096;            // of a listener, accepted and alive
-  int udp_receive_buffer_bytes = 8 << 20;
+  int udp_receive_buffer_bytes = 16 << 20;
   int udp_send_buffer_bytes = 4 << 20;
   bool offload = true;                      // let the kernel split and merge packets where it can
 };
