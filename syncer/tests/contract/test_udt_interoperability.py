@@ -1,14 +1,13 @@
 """Our UDT with other ones: every pair, both roles, streams and messages, with and without loss; all content by hash.
 
 Each end is a process of its own, since libudt keeps state for a whole process. Losses come from a relay between them.
-``LONGHAUL_INTEROP_BYTES=1GB`` sets how much goes each way in the lossy streams (CI: a few MB); allow minutes then.
+`test_udt_interoperability_bulk.py` carries as much as one likes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import subprocess
 import sys
 import threading
@@ -22,10 +21,8 @@ import pytest
 
 from syncer.tests.contract.udp_relay import Direction, Impairment, UdpRelay
 from syncer.tests.contract.udt_peer import Account, Task, content
-from syncer.udt.perf.quantities import size_bytes
 
 LOOPBACK, LOOPBACK6 = "127.0.0.1", "::1"
-OURS = ("longhaul", "longhaul-plain")
 OTHERS = ("libudt", "udt4py")
 BETWEEN_OTHERS = (("libudt", "udt4py"), ("udt4py", "libudt"))
 WITH_OURS = (
@@ -38,12 +35,10 @@ WITH_OURS = (
 PAIRS = (*WITH_OURS, *BETWEEN_OTHERS)
 """(who listens, who connects). The others among themselves show that a failure is not the suite's."""
 
-FULL_SIZE = "LONGHAUL_INTEROP_BYTES" in os.environ
-LOSSY_BYTES = size_bytes(os.environ.get("LONGHAUL_INTEROP_BYTES", "3MB"))
-OTHERS_BYTES = 300_000
-"""libudt alone is slow where packets are lost."""
+OUR_BYTES, MIXED_BYTES, OTHERS_BYTES = 3_000_000, 500_000, 300_000
+"""Each way where packets get lost; a libudt that sends manages some 2 Mbit/s then."""
 
-DEADLINE_S = 3600.0 if FULL_SIZE else 60.0
+DEADLINE_S = 60.0
 STREAM_SIZES = ((1, 0), (0, 1457), (3_000_000, 2_000_000))
 MESSAGE_SIZES = [1, 100, 1456, 1457, 50_000, 1_000_000, 7]
 
@@ -53,7 +48,7 @@ LOSSES = {
     "reordered": Impairment(loss=0.01, duplicate=0.02, reorder=0.05, reorder_s=0.003),
 }
 
-pytestmark = [pytest.mark.timeout(DEADLINE_S * 2)]
+pytestmark = pytest.mark.timeout(2 * DEADLINE_S)
 
 
 def named(pair: tuple[str, str]) -> str:
@@ -199,16 +194,17 @@ def test_ipv6(pair: tuple[str, str], messages: bool) -> None:
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("pair", PAIRS, ids=named)
 def test_a_stream_survives_losses(pair: tuple[str, str], loss: str) -> None:
-    size = OTHERS_BYTES if pair in BETWEEN_OTHERS else LOSSY_BYTES
+    size = OTHERS_BYTES if pair in BETWEEN_OTHERS else MIXED_BYTES if set(pair) & set(OTHERS) else OUR_BYTES
     plan = Plan(pair, [size], [size], relayed=LOSSES[loss], seed=7)
     check(plan, carry(plan))
 
 
-@pytest.mark.parametrize("in_order", [True, False], ids=["in order", "in any order"])
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize(
+    ("loss", "in_order"), [("1%", True), ("5%", True), ("5%", False), ("reordered", False)], ids=str
+)
 @pytest.mark.parametrize("pair", PAIRS, ids=named)
 def test_messages_survive_losses(pair: tuple[str, str], loss: str, in_order: bool) -> None:
-    sizes = [1, 1456, 3000, 20_000, 100, 60_000] * (1 if pair in BETWEEN_OTHERS else 4)
+    sizes = [1, 1456, 3000, 20_000, 100, 60_000] * (1 if set(pair) & set(OTHERS) else 10)
     plan = Plan(pair, sizes, sizes[::-1], messages=True, relayed=LOSSES[loss], in_order=in_order, seed=8)
     check(plan, carry(plan))
 

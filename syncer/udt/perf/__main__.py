@@ -22,6 +22,7 @@ from syncer.udt.perf.server import Outcome, Server
 
 PORT = 5401
 _DEFAULT_SECONDS = 10.0
+_INTERRUPTED = 130
 _IMPLEMENTATION = typer.Option(
     "longhaul", "--implementation", "-i", metavar="|".join(IMPLEMENTATIONS), help="Whose UDT."
 )
@@ -192,7 +193,7 @@ def _print(result: results.Result, as_json: bool, title: str | None) -> None:
 def main() -> int:
     """The exit code."""
     try:
-        return app(prog_name="python -m syncer.udt.perf", standalone_mode=False) or 0
+        code = app(prog_name="python -m syncer.udt.perf", standalone_mode=False) or 0
     except SyncerError as error:
         print(f"perf: {error.message}", file=sys.stderr)
         if error.hint:
@@ -201,13 +202,15 @@ def main() -> int:
     except typer.Exit as leave:
         return leave.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        print("perf: interrupted", file=sys.stderr)
-        return 130
+        code = _INTERRUPTED
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise
         print(f"perf: {error.format_message()}", file=sys.stderr)
         return 2
+    if code == _INTERRUPTED:  # also what typer makes of an interrupt
+        print("perf: interrupted", file=sys.stderr)
+    return int(code)
 
 
 if __name__ == "__main__":
