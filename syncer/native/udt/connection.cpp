@@ -13,6 +13,7 @@ constexpr Micros kHelloInterval = 250'000;
 constexpr Micros kKeepAlive = 1'000'000;
 constexpr Micros kAck2Interval = 20'000;
 constexpr Micros kLongestProbeTimeout = 1'000'000;
+constexpr Micros kOutdated = 100'000;
 constexpr Micros kShortestReordering = 1'000;
 constexpr Micros kSlowestAck = 100'000;  // libudt's ACKs are that far apart at low rates
 constexpr int kTimeoutAfterProbes = 3;
@@ -210,6 +211,9 @@ Micros Connection::take_in(const Report& report, PacketNumber acknowledged, Pack
     rtt = age - static_cast<Micros>(report.echo_held_us);
     if (age < 0 || rtt <= 0) rtt = 0;
     Micros echo = now - std::max<Micros>(age, 0);
+    // A packet that the network kept for long, or somebody replays, says nothing of the path as it is now.
+    bool outdated = echo < newest_echo_ - std::max(round_trip_.smoothed(), kOutdated);
+    if (outdated) rtt = 0;
     newest_echo_ = std::max(newest_echo_, echo);
     if (!peer_clock_known_) {
       peer_clock_ = report.arrival_clock_us;
@@ -219,7 +223,7 @@ Micros Connection::take_in(const Report& report, PacketNumber acknowledged, Pack
     peer_clock_ += static_cast<int32_t>(report.arrival_clock_us - static_cast<uint32_t>(peer_clock_));
     peer_clock_offset_ = std::min(peer_clock_offset_, now - peer_clock_);
     clock = peer_clock_ + peer_clock_offset_;
-    forward_delay_ = peer_clock_ - echo;
+    if (!outdated) forward_delay_ = peer_clock_ - echo;
   }
   scoreboard_.begin_feedback(now, clock);
   scoreboard_.acknowledge(acknowledged);
@@ -266,7 +270,7 @@ void Connection::on_drop_request(const PacketView& packet, Micros now) {
   PacketNumber first = peer_number(range->first);
   PacketNumber last = peer_number(range->last);
   if (last < first || last - first >= static_cast<PacketNumber>(receive_.capacity())) return;
-  // libudt names one too many.
+  // libudt names one too many: see emit_drop_requests.
   if (!extended() && last > first) --last;
   if (last >= receive_.base() + static_cast<PacketNumber>(receive_.capacity())) return;
   PacketNumber highest = receive_.highest();
@@ -444,23 +448,38 @@ void Connection::emit_control(Micros now, Outbox& outbox) {
       hello_at_ = now + kHelloInterval;
     }
   }
-  if (drop_due(now)) {
-    PacketNumber first = scoreboard_.acknowledged();
-    uint32_t message = send_.packet(first).message;
-    PacketNumber last = first;
-    while (last + 1 < send_.end() && send_.packet(last + 1).message == message) ++last;
-    uint32_t initial = settings_.agreement.own_initial;
-    bool put = put_control({ControlType::kDropRequest, 0, message, 0, 0}, 8, now, outbox,
-                           [&](uint8_t* body, ControlHeader&) {
-                             return write_drop_request({to_wire(initial, first), to_wire(initial, last)}, body);
-                           });
-    if (put) drop_at_ = now + round_trip_.smoothed() + 20'000;
-  }
+  if (drop_due(now)) emit_drop_requests(now, outbox);
   if (own_end_ && !own_end_arrived_ && extended() && now >= end_at_ && put_end(now, outbox))
     end_at_ = now + end_repeat();
   if (acknowledgement_deadline() <= now) emit_acknowledgement(now, outbox);
   if (ack2_due_ && put_control({ControlType::kAck2, 0, *ack2_due_, 0, 0}, 4, now, outbox, word)) ack2_due_.reset();
   if (now >= keep_alive_deadline()) put_control({ControlType::kKeepAlive, 0, 0, 0, 0}, 4, now, outbox, word);
+}
+
+void Connection::emit_drop_requests(Micros now, Outbox& outbox) {
+  uint32_t initial = settings_.agreement.own_initial;
+  PacketNumber number = std::max(drop_from_, scoreboard_.acknowledged());
+  while (number < scoreboard_.next_new()) {
+    PacketNumber first = number++;
+    if (!scoreboard_.is_abandoned(first)) continue;
+    uint32_t message = send_.packet(first).message;
+    while (number < scoreboard_.next_new() && send_.packet(number).message == message) ++number;
+    PacketNumber last = number - 1;
+    auto put = [&](PacketNumber from) {
+      return put_control({ControlType::kDropRequest, 0, message, 0, 0}, 8, now, outbox,
+                         [&](uint8_t* body, ControlHeader&) {
+                           return write_drop_request({to_wire(initial, from), to_wire(initial, last)}, body);
+                         });
+    };
+    // A plain peer may be one of ours, and does not trust the last of several.
+    bool in_two = !extended() && last > first;
+    if (!put(first) || (in_two && !put(last))) {
+      drop_from_ = first;
+      return;
+    }
+  }
+  drop_from_ = 0;
+  drop_at_ = now + round_trip_.smoothed() + 20'000;
 }
 
 bool Connection::put_end(Micros now, Outbox& outbox) {
@@ -526,6 +545,8 @@ void Connection::give_up_message(PacketNumber number) {
   while (first > scoreboard_.acknowledged() && send_.packet(first - 1).message == message) --first;
   while (end < send_.end() && send_.packet(end).message == message) ++end;
   scoreboard_.abandon(first, end);
+  // At once of this one; of those before it when it is their time again.
+  drop_from_ = drop_at_ == 0 ? std::min(drop_from_, first) : first;
   drop_at_ = 0;
 }
 

@@ -178,6 +178,7 @@ class Connection {
   Micros acknowledgement_deadline() const;
   Micros keep_alive_deadline() const;
   Micros end_repeat() const;
+  void emit_drop_requests(Micros now, Outbox& outbox);
   bool drop_due(Micros now) const;
   uint32_t stamp(Micros now) const { return static_cast<uint32_t>(now - started_at_); }
   bool extended() const { return peer_hello_seen_; }
@@ -230,6 +231,7 @@ class Connection {
   bool closed_ = false;
   bool shutdown_sent_ = false;
   Micros drop_at_ = 0;
+  PacketNumber drop_from_ = 0;  // what was given up before is told of already
   uint32_t next_message_ = 1;
   double peer_receive_rate_ = 0;
   double peer_capacity_ = 0;

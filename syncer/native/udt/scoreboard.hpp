@@ -63,6 +63,7 @@ class Scoreboard {
 
   // The sender gives up [first, end), which may begin with the next new one: neither delivered nor lost.
   void abandon(PacketNumber first, PacketNumber end);
+  bool is_abandoned(PacketNumber number) const { return at(number).abandoned; }
   // The receiver waits for a packet that was given up: it has to be told (again).
   bool waits_for_abandoned() const { return acknowledged_ < next_new_ && at(acknowledged_).abandoned; }
   bool has_feedback() const { return feedback_.newly_delivered > 0 || feedback_.newly_lost > 0; }
