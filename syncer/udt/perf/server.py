@@ -13,7 +13,7 @@ from syncer.udt.perf import messages
 from syncer.udt.perf.flows import STALLED_S, Sending, receive_all
 from syncer.udt.perf.implementations import checked
 from syncer.udt.perf.messages import Arrival, Departure, Opening, Ready, Refusal, Request
-from syncer.udt.perf.port import Address, Implementation, Settings, Stream
+from syncer.udt.perf.port import PATIENCE_S, Address, Implementation, Settings, Stream
 
 OPENING_S = 10.0
 _LONGEST_TRANSFER_S = 24 * 3600.0
@@ -91,7 +91,7 @@ class Server:
             self._session = opening.session
             self._arrived = queue.Queue()
             self._prepare(control, request)
-            streams.extend(self._collect(request))
+            streams.extend(self._collect(control, request))
             outcome = peer, request, *self._measure(control, request, streams)
         finally:
             self._session = b""
@@ -114,17 +114,24 @@ class Server:
             raise
         messages.send(control, Ready(self._implementation.name, settings.control or ""))
 
-    def _collect(self, request: Request) -> list[Stream]:
+    def _collect(self, control: Stream, request: Request) -> list[Stream]:
         arrived: dict[int, Stream] = {}
         deadline = time.monotonic() + OPENING_S
-        while len(arrived) < request.connections:
-            try:
-                flow, stream = self._arrived.get(timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
-                for stream in arrived.values():
-                    stream.abort()
-                raise TransportError(f"only {len(arrived)} of {request.connections} data connections came") from None
-            arrived[flow] = stream
+        try:
+            while len(arrived) < request.connections:
+                try:
+                    flow, stream = self._arrived.get(timeout=PATIENCE_S)
+                except queue.Empty:
+                    # Nothing is due there: this only notices a caller that went away.
+                    control.receive_into(bytearray(1))
+                else:
+                    arrived[flow] = stream
+                if time.monotonic() > deadline:
+                    raise TransportError(f"only {len(arrived)} of {request.connections} data connections came")
+        except TransportError:
+            for stream in arrived.values():
+                stream.abort()
+            raise
         return [arrived[flow] for flow in sorted(arrived)]
 
     def _measure(self, control: Stream, request: Request, streams: list[Stream]) -> tuple[Arrival, Departure]:
