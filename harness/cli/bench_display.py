@@ -114,13 +114,16 @@ def tell_record(record: BenchRecord, page: Path, *, interrupted: bool = False) -
         for cell, of_cell in _by_cell(rows):
             console.print(cell, style="bold dim", highlight=False)
             table = Table(box=None, padding=(0, 2, 0, 0))
-            for place, name in enumerate(head[1:], 1):
-                last = place == len(head) - 1
-                justify: Literal["left", "right"] = "left" if place == 1 or last else "right"
-                table.add_column(name, header_style="dim", justify=justify, min_width=0 if last else widths[place])
+            # The last column is a note, which would squeeze all others: it stands below.
+            for place, name in enumerate(head[1:-1], 1):
+                justify: Literal["left", "right"] = "left" if place == 1 else "right"
+                table.add_column(name, header_style="dim", justify=justify, min_width=widths[place], no_wrap=True)
             for row in of_cell:
-                table.add_row(*row[1:])
+                table.add_row(*row[1:-1])
             console.print(table)
+            for row in of_cell:
+                if row[-1]:
+                    console.print(f"  {row[1]}: {row[-1]}", style="dim", highlight=False, markup=False)
         console.print()
     if record.ceiling is not None:
         console.print(

@@ -68,11 +68,14 @@ def from_samples(samples: Sequence[tuple[float, int, int]]) -> tuple[Interval, .
     return tuple(found)
 
 
-def as_claimed(transport: Transport, payload: int, moved: Moved) -> tuple[bool | None, str]:
+def as_claimed(
+    transport: Transport, payload: int, moved: Moved, *, beside_tcp: bool = False
+) -> tuple[bool | None, str]:
     """Whether counters agree that ``payload`` bytes went by the transport that is claimed, and why not.
 
     UDP: the link carried packets enough for it, the kernels counted datagrams enough (one may be as large as 64 KiB
-    where the kernel splits it), and TCP sent too few segments to have carried it. TCP: segments enough on both ends.
+    where the kernel splits it), and TCP sent too few segments to have carried it, which nobody can say ``beside_tcp``
+    that flows meanwhile. TCP: segments enough.
     """
     if transport == "any" or not payload:
         return None, ""
@@ -87,7 +90,7 @@ def as_claimed(transport: Transport, payload: int, moved: Moved) -> tuple[bool |
     datagrams = min(moved.udp_sent, moved.udp_received)
     if datagrams < payload // LARGEST_DATAGRAM:
         return False, f"{payload:,} bytes arrived, but UDP moved only {datagrams:,} datagrams"
-    if carried_by_tcp > payload * 0.05:
+    if carried_by_tcp > payload * 0.05 and not beside_tcp:
         return False, f"TCP sent {moved.tcp_segments_sent:,} segments meanwhile"
     return True, ""
 
@@ -162,6 +165,7 @@ class Line(Value):
     source_cpu_s_per_gbit: Spread | None
     destination_cpu_s_per_gbit: Spread | None
     loss: Spread | None
+    traffic_bps: Spread | None = None
     busy_share: Spread | None = None
     note: str = ""
 
@@ -206,6 +210,7 @@ def _line(cell: str, workload: str, peers: tuple[str, ...], place: int, group: S
         source_cpu_s_per_gbit=spread(one.source_cpu_s_per_gbit for one in alone),
         destination_cpu_s_per_gbit=spread(one.destination_cpu_s_per_gbit for one in alone),
         loss=spread(one.moved.loss for one in whole if one.moved is not None),
+        traffic_bps=spread(one.traffic_bps for one in whole),
         busy_share=spread(one.busy_share for one in whole),
         note=notes[0] if notes else "",
     )

@@ -28,7 +28,7 @@ TRAFFIC: tuple[Traffic, ...] = ("udp-30%", "on-off-50%", "tcp-cubic")
 SMALL_RTT_US = 100_000
 SMALL_FILES, SMALL_BYTES = 10_000, 10_000
 LEAST_TRACE_S, LEAST_PAIR_S = 30.0, 20.0
-"""A trace is to show its ups and downs, and two flows are to find their shares."""
+"""A trace is to show its ups and downs, and flows beside others are to find their shares."""
 
 STREAMS = ("longhaul", "libudt", "cubic", "bbr")
 FILES = ("rsync", "lftp", "uftp")
@@ -178,7 +178,7 @@ def _workload_of(names: Sequence[str]) -> Workload:
 def _lasting(cell: Cell, names: Sequence[str], seconds: float) -> float:
     if cell.trace is not None:
         return max(seconds, LEAST_TRACE_S)
-    return max(seconds, LEAST_PAIR_S) if len(names) > 1 else seconds
+    return max(seconds, LEAST_PAIR_S) if len(names) > 1 or cell.traffic is not None else seconds
 
 
 def _chosen(

@@ -89,11 +89,13 @@ def _small_row(line: Line) -> list[str]:
 
 
 def _note(line: Line) -> str:
-    """What is wrong; else whether this machine had anything left to give."""
-    busy = line.busy_share
-    if line.note or busy is None or busy.median < BUSY_SHARE:
-        return line.note
-    return f"machine {busy.median:.0%} busy"
+    """What is wrong; what else the link carried; whether this machine had nothing left to give."""
+    notes = [line.note] if line.note else []
+    if line.traffic_bps is not None:
+        notes.append(f"beside {line.traffic_bps.median / 1e6:.1f} Mbit/s of cross traffic")
+    if line.busy_share is not None and line.busy_share.median >= BUSY_SHARE:
+        notes.append(f"machine {line.busy_share.median:.0%} busy")
+    return "; ".join(notes)
 
 
 def _verdict(share: Spread | None, goal: float) -> str:

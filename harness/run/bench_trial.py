@@ -87,7 +87,7 @@ def carry_out(bench: BenchLab, trial: Trial, peers: Mapping[str, Peer], number: 
     flows = [
         _flow(peers[name], trial, one, rate, trace, played_s) for name, one in zip(trial.peers, running, strict=True)
     ]
-    flows = _checked(flows, counters)
+    flows = _checked(flows, counters, tcp_flows=cell.traffic == "tcp-cubic")
     payload = sum(flow.bytes for flow in flows)
     seconds = after.at_s - before.at_s
     return TrialResult(
@@ -149,15 +149,13 @@ def _flow(peer: Peer, trial: Trial, running: _Running, rate: float, trace: Trace
     )
 
 
-def _checked(flows: Sequence[FlowResult], counters: Moved) -> list[FlowResult]:
+def _checked(flows: Sequence[FlowResult], counters: Moved, *, tcp_flows: bool) -> list[FlowResult]:
     """Each flow with the counters' word on its transport. Flows that claim the same one are held against their sum."""
     payload = {kind: sum(flow.bytes for flow in flows if flow.transport == kind) for kind in ("udp", "tcp", "any")}
     found = []
     for flow in flows:
-        mixed = len({one.transport for one in flows}) > 1
-        # Beside a flow of TCP nobody can say that TCP sent nothing.
-        seen = counters.model_copy(update={"tcp_segments_sent": 0}) if mixed and flow.transport == "udp" else counters
-        said, why = as_claimed(flow.transport, payload[flow.transport], seen)
+        beside_tcp = tcp_flows or any(one.transport == "tcp" for one in flows)
+        said, why = as_claimed(flow.transport, payload[flow.transport], counters, beside_tcp=beside_tcp)
         problem = flow.problem or ("" if said is not False else f"not the transport that it claims: {why}")
         found.append(flow.model_copy(update={"as_claimed": said, "problem": problem}))
     return found

@@ -105,6 +105,12 @@ def test_counters_must_agree_with_the_claim(transport: str, moved: Moved, verdic
     assert as_claimed("udp", 0, moved) == (None, "")
 
 
+def test_beside_tcp_nobody_can_say_that_tcp_sent_nothing() -> None:
+    busy = but(tcp_segments_sent=100_000)
+    assert as_claimed("udp", PAYLOAD, busy, beside_tcp=True) == (True, "")
+    assert as_claimed("udp", PAYLOAD, but(udp_sent=0, tcp_segments_sent=100_000), beside_tcp=True)[0] is False
+
+
 @given(st.lists(st.floats(0, 1e9), min_size=1, max_size=8))
 def test_jains_index_is_between_one_over_n_and_one(shares: list[float]) -> None:
     assert 1 / len(shares) - 1e-9 <= jain(shares) <= 1 + 1e-9

@@ -91,8 +91,10 @@ def test_the_full_grid_has_two_flows_and_everything_beside() -> None:
 def test_traces_and_pairs_last_longer() -> None:
     trials = transport_trials("full", seconds=8, repeats=1)
     assert {trial.seconds for trial in trials if trial.cell.trace} == {30.0}
+    alone = [trial for trial in trials if len(trial.peers) == 1 and not trial.cell.trace]
     assert {trial.seconds for trial in trials if len(trial.peers) > 1} == {20.0}
-    assert {trial.seconds for trial in trials if len(trial.peers) == 1 and not trial.cell.trace} == {8.0}
+    assert {trial.seconds for trial in alone if trial.cell.traffic} == {20.0}
+    assert {trial.seconds for trial in alone if not trial.cell.traffic} == {8.0}
 
 
 @pytest.mark.parametrize(
