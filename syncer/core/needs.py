@@ -41,16 +41,20 @@ class Need:
     aside: Entry | None = None
     recheck: bool = False
 
+    def has_source(self, site: str) -> bool:
+        """Whether the peer announced the target's content and has not refused it."""
+        entry = self.announced.get(site)
+        if entry is None or entry.content is None or site in self.refused:
+            return False
+        return (
+            self.target is not None
+            and self.target.content is not None
+            and entry.content.digest == self.target.content.digest
+        )
+
     def sources(self) -> list[str]:
         """The peers that announced the target's content and have not refused it, in name order."""
-        if self.target is None or self.target.content is None:
-            return []
-        digest = self.target.content.digest
-        return sorted(
-            site
-            for site, entry in self.announced.items()
-            if site not in self.refused and entry.content is not None and entry.content.digest == digest
-        )
+        return sorted(site for site in self.announced if self.has_source(site))
 
 
 def choose(local: Entry | None, announced: dict[str, Entry]) -> tuple[Entry | None, bool]:

@@ -64,6 +64,6 @@ class Overlay:
 
     def commit_refreshed(self) -> None:
         """Record the new fingerprints; for peers nothing has changed."""
-        for path, fingerprint in self._refreshed.items():
-            self._index.refresh_fingerprint(path, fingerprint)
-        self._refreshed.clear()
+        if self._refreshed:
+            self._index.refresh_fingerprints(self._refreshed)
+            self._refreshed.clear()

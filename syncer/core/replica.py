@@ -23,9 +23,10 @@ from syncer.core.commands import (
     Source,
 )
 from syncer.core.diff import LocalState, children_leave_first, local_version
+from syncer.core.lanes import Lane
 from syncer.core.needs import Need, State, choose, is_directory, is_there, needs_content
 from syncer.core.overlay import Overlay
-from syncer.core.peering import DELTA_ENTRIES, DELTAS_IN_FLIGHT, Peer, bounded
+from syncer.core.peering import DELTA_ENTRIES, Peer, bounded
 from syncer.core.ports import IndexPort
 from syncer.core.reconcile import (
     Verdict,
@@ -114,8 +115,7 @@ class Replica:
         for seq, entry in entries:
             if seq <= peer.their_received:
                 continue
-            peer.unsettled.pop(entry.path, None)
-            peer.unsettled[entry.path] = seq
+            peer.announced(entry.path, seq)
             need = self.needs.get(entry.path)
             if need is None:
                 need = self.needs[entry.path] = Need(entry.path)
@@ -154,7 +154,7 @@ class Replica:
     def data_path_down(self, site: str) -> None:
         """Every fetch from the peer is off; partial temporary files stay for a resume."""
         peer = self.peers[site]
-        jobs = list(peer.jobs)
+        jobs = peer.jobs
         peer.has_data_path = False
         for job in jobs:
             self.fetch_failed(job, refused=False)
@@ -297,6 +297,10 @@ class Replica:
         """The target is what stands here now."""
         assert need.target is not None
         target = need.target
+        if self._view.entry(need.path) is None:
+            for site, entry in need.announced.items():
+                if entry == target:
+                    self.peers[site].agreed[need.path] = entry
         self._view.stage(target, fingerprint)
         if need.recheck:
             need.recheck = False
@@ -363,10 +367,11 @@ class Replica:
 
     def _queue(self, need: Need) -> None:
         need.state = State.QUEUED
+        size = need.target.content.size if need.target is not None and need.target.content is not None else 0
         for site in need.sources():
             if site not in need.queued_at:
                 need.queued_at.add(site)
-                self.peers[site].wants.append(need.path)
+                self.peers[site].lane(size).wants.append(need.path)
 
     def _may_apply(self, target: Entry, local: Entry | None) -> bool:
         """Whether the tree around allows the target now; if not, the need is woken when that changes."""
@@ -478,36 +483,44 @@ class Replica:
 
     def _send_deltas(self, peer: Peer) -> None:
         last_seq = self.index.last_seq
-        while peer.connected and peer.our_sent < last_seq and peer.deltas_in_flight < DELTAS_IN_FLIGHT:
+        while peer.may_be_told(last_seq):
             entries = bounded(self.index.since(peer.our_sent, DELTA_ENTRIES))
-            peer.our_sent = entries[-1][0] if entries else last_seq
-            peer.deltas_in_flight += 1
-            self._commands.append(
-                SendDelta(site=peer.site, entries=entries, upto=peer.our_sent, last=peer.our_sent == last_seq)
-            )
+            upto = entries[-1][0] if entries else last_seq
+            news = peer.news(entries)
+            if not news and peer.deltas_in_flight and upto == last_seq:
+                return  # nothing but what the peer told us: to be acknowledged, but not in a hurry
+            peer.told(entries, upto)
+            self._commands.append(SendDelta(site=peer.site, entries=news, upto=upto, last=upto == last_seq))
 
     def _start_fetches(self) -> None:
         """Fill the peers' windows in turn, so that what several peers have comes from all of them."""
-        willing = [peer for peer in self.peers.values() if peer.wants]
+        willing = [(peer, lane) for peer in self.peers.values() for lane in peer.lanes_with_room()]
         while willing:
-            willing = [peer for peer in willing if self._start_fetch(peer)]
+            willing = [(peer, lane) for peer, lane in willing if self._start_fetch(peer, lane)]
 
-    def _start_fetch(self, peer: Peer) -> bool:
-        while peer.wants and peer.has_room:
-            need = self.needs.get(peer.wants.popleft())
+    def _start_fetch(self, peer: Peer, lane: Lane) -> bool:
+        while lane.wants and lane.has_room:
+            need = self.needs.get(lane.wants.popleft())
             if need is None:
                 continue
             need.queued_at.discard(peer.site)
-            if need.state is not State.QUEUED or need.target is None or peer.site not in need.sources():
+            if need.state is not State.QUEUED or need.target is None or not need.has_source(peer.site):
                 continue
             assert need.target.content is not None
             need.job, need.job_site, need.state = self._next_job, peer.site, State.FETCHING
             self._next_job += 1
             self._jobs[need.job] = need.path
-            peer.start_job(need.job, need.target.content.size)
+            lane.start(need.job, need.target.content.size)
             self._commands.append(Fetch(job=need.job, site=peer.site, entry=need.target))
             return True
         return False
+
+    def path_measured(self, site: str, bytes_per_s: float, round_trip_s: float) -> None:
+        """What the data path from the peer delivered while content was owed; 0: nothing is known."""
+        peer = self.peers.get(site)
+        if peer is not None and bytes_per_s > 0:
+            for lane in (peer.small, peer.large):
+                lane.measured(bytes_per_s, round_trip_s)
 
     # what to tell a user
 

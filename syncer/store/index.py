@@ -18,8 +18,9 @@ import apsw
 import msgspec
 
 from syncer.core.ports import Progress
-from syncer.core.records import Content, Entry, Fingerprint
-from syncer.errors import DiskFailed, DiskFull, InputError, StoreError
+from syncer.core.records import Content, Entry, Fingerprint, Kind
+from syncer.errors import DiskFailed, DiskFull, InputError, StoreError, SyncerError
+from syncer.store.recent import Recent
 
 SCHEMA_VERSION = 1
 
@@ -57,6 +58,8 @@ _WAL_KEPT = 64 << 20
 
 _COLUMNS = "seq, path, digest, checksum, fingerprint, record"
 
+_BY_PATH = f"SELECT {_COLUMNS} FROM entry WHERE path = ?"
+
 _Row = tuple[Any, ...]
 
 _TOMBSTONE = -1
@@ -69,6 +72,10 @@ class StoredEntry(NamedTuple):
     seq: int
     entry: Entry
     fingerprint: Fingerprint | None
+
+
+_UNKNOWN = StoredEntry(0, Entry(path=b"", kind=Kind.FILE), None)
+"""Says that a path has to be looked up in the database."""
 
 
 class Counts(NamedTuple):
@@ -98,6 +105,7 @@ class Index:
 
     def __init__(self, path: Path, *, site: str = "") -> None:
         self.path = path
+        self._recent = Recent(_with_fingerprint)
         is_new = not path.exists()
         with self._guard():
             self._db = apsw.Connection(os.fspath(path))
@@ -144,8 +152,13 @@ class Index:
 
     def entry(self, path: bytes) -> StoredEntry | None:
         """What is known of ``path``, tombstones included."""
-        rows = self._rows(f"SELECT {_COLUMNS} FROM entry WHERE path = ?", (path,))
-        return self._stored(rows[0]) if rows else None
+        found = self._recent.find(path, _UNKNOWN)
+        if found is not _UNKNOWN:
+            return found
+        rows = self._rows(_BY_PATH, (path,))
+        stored = self._stored(rows[0]) if rows else None
+        self._recent.read(path, stored)
+        return stored
 
     def entries(self, below: bytes = b"") -> Iterator[StoredEntry]:
         """All entries in path order (bytes), tombstones included; with ``below`` only what lies under that directory.
@@ -188,7 +201,8 @@ class Index:
         Each item gets the next sequence number, in order; of two items for one path the later stays. Returns the last
         sequence number in use (unchanged if there were no items).
         """
-        rows = [(seq, *_pack(seq, entry, print_)) for seq, (entry, print_) in enumerate(items, self._last_seq + 1)]
+        stored = [StoredEntry(seq, entry, print_) for seq, (entry, print_) in enumerate(items, self._last_seq + 1)]
+        rows = [(row.seq, *_pack(*row)) for row in stored]
         with self._guard(), self._db:
             counts = self._counts_after(rows)
             self._db.executemany(
@@ -200,18 +214,27 @@ class Index:
                 self._write_peer(site, state)
         self._counts = counts
         self._last_seq += len(rows)
+        self._recent.committed(stored)
         return self._last_seq
 
-    def refresh_fingerprint(self, path: bytes, fingerprint: Fingerprint | None) -> None:
-        """Notes that the same content now has this fingerprint. No new sequence number: peers have nothing to learn."""
-        packed = None if fingerprint is None else _encode(fingerprint)
-        with self._guard():
-            self._db.execute("UPDATE entry SET fingerprint = ? WHERE path = ?", (packed, path))
+    def refresh_fingerprints(self, fingerprints: Mapping[bytes, Fingerprint | None]) -> None:
+        """Notes that the same contents now have these fingerprints, in one durable transaction. No new sequence
+        numbers: peers have nothing to learn."""
+        rows = [(None if found is None else _encode(found), path) for path, found in fingerprints.items()]
+        with self._guard(), self._db:
+            self._db.executemany("UPDATE entry SET fingerprint = ? WHERE path = ?", rows)
+        for path, found in fingerprints.items():
+            self._recent.refreshed(path, found)
 
     def since(self, seq: int, limit: int) -> list[tuple[int, Entry]]:
         """Up to ``limit`` entries with sequence numbers above ``seq``, in order: what a peer at ``seq`` must learn."""
-        rows = self._rows(f"SELECT {_COLUMNS} FROM entry WHERE seq > ? ORDER BY seq LIMIT ?", (seq, limit))
-        return [(stored.seq, stored.entry) for stored in map(self._stored, rows)]
+        recent = self._recent.since(seq, limit)
+        if recent is None:
+            recent = [
+                self._stored(row)
+                for row in self._rows(f"SELECT {_COLUMNS} FROM entry WHERE seq > ? ORDER BY seq LIMIT ?", (seq, limit))
+            ]
+        return [(stored.seq, stored.entry) for stored in recent]
 
     def by_digest(self, digest: bytes) -> list[bytes]:
         """Paths of the files (not deleted) whose content has this BLAKE3 digest, in path order."""
@@ -305,9 +328,7 @@ class Index:
         for _, path, size, *_ in rows:
             before = sizes.get(path)
             if before is None:
-                before = next(
-                    (size for (size,) in self._db.execute("SELECT size FROM entry WHERE path = ?", (path,))), None
-                )
+                before = self._size_before(path)
             for value, sign in ((before, -1), (size, 1)):
                 if value == _TOMBSTONE:
                     tombstones += sign
@@ -316,6 +337,13 @@ class Index:
                     size_sum += sign * value
             sizes[path] = size
         return Counts(entries, size_sum, tombstones)
+
+    def _size_before(self, path: bytes) -> int | None:
+        """As in the row that is replaced; None if there is none."""
+        found = self._recent.find(path, _UNKNOWN)
+        if found is not _UNKNOWN:
+            return None if found is None else _size(found.entry)
+        return next((size for (size,) in self._db.execute("SELECT size FROM entry WHERE path = ?", (path,))), None)
 
     def _stored(self, row: tuple[Any, ...]) -> StoredEntry:
         seq, path, digest, checksum, fingerprint, record = row
@@ -331,8 +359,11 @@ class Index:
             raise self._damaged(f"row {seq} cannot be read: {error}") from error
 
     def _rows(self, sql: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        with self._guard():
+        # Asked too often for a context manager.
+        try:
             return list(self._db.execute(sql, values))
+        except apsw.Error as error:
+            raise self._refusal(error) from error
 
     def _value(self, sql: str) -> Any:
         ((value,),) = self._rows(sql)
@@ -359,31 +390,34 @@ class Index:
         """SQLite's errors as ours."""
         try:
             yield
-        except apsw.FullError as error:
-            raise DiskFull(
+        except apsw.Error as error:
+            raise self._refusal(error) from error
+
+    def _refusal(self, error: apsw.Error) -> SyncerError:
+        if isinstance(error, apsw.FullError):
+            return DiskFull(
                 f"no space is left for the index {self.path}",
                 hint="free space on its file system; syncing then goes on",
-            ) from error
-        except (apsw.CorruptError, apsw.NotADBError) as error:
-            raise self._damaged(str(error)) from error
-        except apsw.BusyError as error:
-            raise InputError(
+            )
+        if isinstance(error, apsw.CorruptError | apsw.NotADBError):
+            return self._damaged(str(error))
+        if isinstance(error, apsw.BusyError):
+            return InputError(
                 f"the index {self.path} is in use by another process",
                 hint="one engine at a time may run in a home: stop the other one first",
-            ) from error
-        except apsw.Error as error:
-            raise DiskFailed(
-                f"the index {self.path} could not be used: {error}", hint="see its directory's permissions and its disk"
-            ) from error
+            )
+        return DiskFailed(
+            f"the index {self.path} could not be used: {error}", hint="see its directory's permissions and its disk"
+        )
 
 
 def _pack(seq: int, entry: Entry, fingerprint: Fingerprint | None) -> tuple[Any, ...]:
     """The row of an entry, without its sequence number. What other columns hold is left out of the record."""
     content = entry.content
     digest = None
-    size = _TOMBSTONE if entry.deleted else 0
+    size = _size(entry)
     if content is not None and not entry.deleted:
-        digest, size = content.digest, content.size
+        digest = content.digest
         blocks = b"" if content.blocks == digest else content.blocks
         content = Content(size, b"", content.block_size, blocks)
     record = _encode(msgspec.structs.replace(entry, path=b"", content=content))
@@ -395,6 +429,17 @@ def _pack(seq: int, entry: Entry, fingerprint: Fingerprint | None) -> tuple[Any,
         None if fingerprint is None else _encode(fingerprint),
         record,
     )
+
+
+def _size(entry: Entry) -> int:
+    """The column ``size``."""
+    if entry.deleted:
+        return _TOMBSTONE
+    return entry.content.size if entry.content is not None else 0
+
+
+def _with_fingerprint(row: StoredEntry, fingerprint: Fingerprint | None) -> StoredEntry:
+    return row._replace(fingerprint=fingerprint)
 
 
 def _unpack(path: bytes, digest: bytes | None, record: bytes) -> Entry:

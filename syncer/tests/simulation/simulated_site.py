@@ -62,9 +62,10 @@ class MemoryIndex:
         self.peers.update(peer_progress or {})
         return self.last_seq
 
-    def refresh_fingerprint(self, path: bytes, fingerprint: Fingerprint | None) -> None:
-        row = self.rows[path]
-        self.rows[path] = Row(row.seq, row.entry, fingerprint)
+    def refresh_fingerprints(self, fingerprints: Mapping[bytes, Fingerprint | None]) -> None:
+        for path, fingerprint in fingerprints.items():
+            row = self.rows[path]
+            self.rows[path] = Row(row.seq, row.entry, fingerprint)
 
 
 @dataclass(frozen=True)

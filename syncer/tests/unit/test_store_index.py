@@ -112,7 +112,7 @@ class IndexAgainstDict(RuleBasedStateMachine):
 
     @rule(path=written, fingerprint=fingerprints)
     def refresh(self, path: bytes, fingerprint: Fingerprint | None) -> None:
-        self.index.refresh_fingerprint(path, fingerprint)
+        self.index.refresh_fingerprints({path: fingerprint})
         self.model[path] = self.model[path]._replace(fingerprint=fingerprint)
 
     @rule()
