@@ -1,7 +1,4 @@
-"""The receiving side's files: temporary files that fill block by block, made durable by many threads at once.
-
-One fsync at a time gives some 760 files a second, 32 at once give ten times that: the kernel joins their commits.
-"""
+"""The receiving side's files: temporary files that fill block by block, and the threads that make files durable."""
 
 from __future__ import annotations
 
@@ -14,8 +11,9 @@ from blake3 import blake3
 
 from syncer.core.records import DIGEST_SIZE
 from syncer.errors import WireError
+from syncer.movers.whole_files import Done, WholeFile, WholeFileWriter
 
-FSYNC_THREADS = 24
+FSYNC_THREADS = 8
 MAX_QUEUED_BYTES = 64 * 1024 * 1024
 """What may wait in memory for the disk; more stops the receiver, and so the sender."""
 
@@ -95,24 +93,6 @@ class ExpectedFile:
             raise VerifyFailed(f"block {block} is not what was agreed")
         self.verified.add(block)
 
-    def write_whole(self, data: bytes) -> None:
-        """Write the entire content to a new file and make it durable. Raises OSError.
-
-        Never to one that is there: an earlier job's may stand in the user's folder by now.
-        """
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        try:
-            fd = os.open(self.temp_path, flags, 0o600)
-        except FileExistsError:
-            os.unlink(self.temp_path)  # noqa: PTH108  (bytes)
-            fd = os.open(self.temp_path, flags, 0o600)
-        try:
-            _pwrite_all(fd, memoryview(data), 0)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        self.verified.add(0)
-
     def make_durable(self) -> None:
         """Fsync what was written, and close. Makes the file if it is empty. Raises OSError."""
         fd, self._fd = self._fd, None
@@ -134,31 +114,51 @@ class ExpectedFile:
 
 
 class DiskPool:
-    """Runs writes and fsyncs of finished files; bounds the bytes that wait for it."""
+    """Makes finished files durable; bounds the bytes that wait for it."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(FSYNC_THREADS, thread_name_prefix="disk")
+        self._whole_files = WholeFileWriter()
         self._room = threading.Condition()
         self._queued = 0
 
     def submit(self, size: int, task: Callable[[], None]) -> None:
         """Run ``task`` on a thread; waits while too many bytes are queued. ``task`` must not raise."""
+        self._take_room(size)
+        self._threads.submit(self._run, size, task)
+
+    def write_whole(self, size: int, files: list[WholeFile], done: Done) -> None:
+        """Make new files with all of their content, held in ``size`` bytes of memory. See WholeFileWriter."""
+
+        def written(errors: list[int]) -> None:
+            try:
+                done(errors)
+            finally:
+                self._give_room(size)
+
+        self._take_room(size)
+        self._whole_files.submit(files, written)
+
+    def _take_room(self, size: int) -> None:
         with self._room:
             while self._queued and self._queued + size > MAX_QUEUED_BYTES:
                 self._room.wait()
             self._queued += size
-        self._threads.submit(self._run, size, task)
+
+    def _give_room(self, size: int) -> None:
+        with self._room:
+            self._queued -= size
+            self._room.notify_all()
 
     def _run(self, size: int, task: Callable[[], None]) -> None:
         try:
             task()
         finally:
-            with self._room:
-                self._queued -= size
-                self._room.notify_all()
+            self._give_room(size)
 
     def close(self) -> None:
         """Finish what was submitted."""
+        self._whole_files.close()
         self._threads.shutdown(wait=True)
 
 

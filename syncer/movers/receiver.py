@@ -12,6 +12,7 @@ from functools import partial
 from syncer.errors import TransportError, WireError
 from syncer.movers.disk import DiskPool, ExpectedFile, VerifyFailed
 from syncer.movers.transport import Connection
+from syncer.movers.whole_files import WholeFile
 from syncer.wire import mover_protocol as protocol
 from syncer.wire.record import (
     MAX_CONTENT,
@@ -30,6 +31,7 @@ EXPECT_GRACE_S = 2.0
 """How long data may be ahead of the ExpectFile that announces it."""
 
 JOBS_REMEMBERED = 10_000
+SPARE_BUFFERS = 16
 
 Report = Callable[[protocol.FromMover], None]
 
@@ -52,6 +54,8 @@ class Receiver:
         self._header = memoryview(bytearray(RECORD_HEADER_SIZE))
         self._body = memoryview(bytearray(MAX_CONTENT + TAG_SIZE))
         self._content = memoryview(bytearray(MAX_CONTENT))
+        self._spare: list[memoryview] = []
+        self._whole: list[tuple[ExpectedFile, memoryview]] = []
         self.on_probe: Callable[[memoryview], None] = lambda content: None
         self.bytes_received = 0
         self.content_received = 0
@@ -101,9 +105,7 @@ class Receiver:
         while True:
             kind, size = self.receive_record()
             if kind is Kind.DATA:
-                for frame in frames(self._content[:size]):
-                    self.content_received += len(frame.data)
-                    self._on_frame(frame)
+                self._take(self._content[:size])
             elif kind is Kind.PROBE:
                 self.on_probe(self._content[:size])
             elif kind is Kind.HELLO:
@@ -137,8 +139,16 @@ class Receiver:
             elif now - since > DEAD_PEER_S:
                 raise TransportError(f"nothing was heard from the other end for {DEAD_PEER_S:.0f} s")
 
+    def _take(self, content: memoryview) -> None:
+        for frame in frames(content):
+            self.content_received += len(frame.data)
+            self._on_frame(frame)
+        if self._whole:
+            whole, self._whole = self._whole, []
+            self._write_whole(whole)
+
     def _on_frame(self, frame: Frame) -> None:
-        expected = self._find(frame.job)
+        expected = self._expected.get(frame.job) or self._find(frame.job)
         if expected is None:
             return
         if frame.type is FrameType.SOURCE_FAILED:
@@ -147,7 +157,10 @@ class Receiver:
             return
         try:
             if expected.whole_in_one and frame.offset == 0 and len(frame.data) == expected.size:
-                self._take_whole(expected, frame)
+                if expected.check_whole(frame.offset, frame.data):
+                    self._whole.append((expected, frame.data))
+                else:
+                    self._fail(expected, "verify", "block 0 is not what was agreed")
                 return
             expected.write(frame.offset, frame.data)
         except OSError as error:
@@ -178,12 +191,32 @@ class Receiver:
             del self._over[oldest]
             self._missed.discard(oldest)
 
-    def _take_whole(self, expected: ExpectedFile, frame: Frame) -> None:
-        if not expected.check_whole(frame.offset, frame.data):
-            self._fail(expected, "verify", "block 0 is not what was agreed")
+    def _write_whole(self, whole: list[tuple[ExpectedFile, memoryview]]) -> None:
+        """Write the files of one record. The buffer that they lie in is theirs until they are durable."""
+        with self._lock:
+            kept = [(expected, data) for expected, data in whole if self._expected.pop(expected.job, None) is not None]
+            self._pending += len(kept)
+        if not kept:
             return
-        if self._hand_over(expected):
-            self._disk.submit(len(frame.data), partial(self._write_whole, expected, bytes(frame.data)))
+        buffer = self._content
+        self._content = self._spare.pop() if self._spare else memoryview(bytearray(MAX_CONTENT))
+        files = [WholeFile(expected.temp_path, data) for expected, data in kept]
+        self._disk.write_whole(
+            len(buffer), files, partial(self._whole_written, [expected for expected, _ in kept], buffer)
+        )
+
+    def _whole_written(self, written: list[ExpectedFile], buffer: memoryview, errors: list[int]) -> None:
+        durable = [expected.job for expected, error in zip(written, errors, strict=True) if not error]
+        if durable:
+            self._report(protocol.Received(session=self._session, jobs=durable))
+        for expected, error in zip(written, errors, strict=True):
+            if error:
+                self._fail_disk(expected, OSError(error, os.strerror(error)))
+        with self._lock:
+            if len(self._spare) < SPARE_BUFFERS:
+                self._spare.append(buffer)
+            self._pending -= len(written)
+            self._lock.notify_all()
 
     def _hand_over(self, expected: ExpectedFile) -> bool:
         """From here on the disk pool alone has the job; False if it was cancelled."""
@@ -192,9 +225,6 @@ class Receiver:
                 return False
             self._pending += 1
             return True
-
-    def _write_whole(self, expected: ExpectedFile, data: bytes) -> None:
-        self._conclude(expected, partial(expected.write_whole, data))
 
     def _make_durable(self, expected: ExpectedFile) -> None:
         self._conclude(expected, expected.make_durable)

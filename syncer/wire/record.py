@@ -70,6 +70,9 @@ class FrameType(IntEnum):
     SOURCE_FAILED = 2
 
 
+_FRAME_TYPES = {int(frame_type): frame_type for frame_type in FrameType}
+
+
 class Frame(NamedTuple):
     type: FrameType
     job: int
@@ -175,10 +178,9 @@ def frames(content: memoryview) -> Iterator[Frame]:
         at += FRAME_HEADER_SIZE
         if at + size > len(content):
             raise WireError(f"a frame of {size} bytes is cut off")
-        try:
-            frame_type = FrameType(type_)
-        except ValueError:
-            raise WireError(f"a frame of unknown type {type_}") from None
+        frame_type = _FRAME_TYPES.get(type_)
+        if frame_type is None:
+            raise WireError(f"a frame of unknown type {type_}")
         yield Frame(frame_type, job, offset, content[at : at + size])
         at += size
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from syncer.movers.disk import ExpectedFile
+from syncer.movers.disk import DiskPool, ExpectedFile
+from syncer.movers.whole_files import WholeFile
 
 BLOCK = 1000
 
@@ -18,14 +19,21 @@ def expected(path: Path, data: bytes, *, have: tuple[int, ...] = ()) -> Expected
     return ExpectedFile(1, os.fsencode(path), len(data), BLOCK, digests, list(have))
 
 
+def write_whole(path: Path, data: bytes) -> None:
+    """As a mover does, and wait until it is durable."""
+    disk, errors = DiskPool(), list[int]()
+    disk.write_whole(len(data), [WholeFile(os.fsencode(path), memoryview(data))], errors.extend)
+    disk.close()
+    assert errors == [0]
+
+
 def test_a_late_write_does_not_reach_a_file_that_was_moved_into_the_folder(tmp_path: Path) -> None:
     temporary, installed, data = tmp_path / "temporary", tmp_path / "installed", b"x" * BLOCK
-    late = expected(temporary, data)
-    expected(temporary, data).write_whole(data)
+    write_whole(temporary, data)
     os.link(temporary, installed)
     with installed.open("wb") as file:
         file.write(b"edited by the user")
-    late.write_whole(data)
+    write_whole(temporary, data)
     assert installed.read_bytes() == b"edited by the user"
     assert temporary.read_bytes() == data
 
