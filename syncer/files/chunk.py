@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Sequence
 
 from blake3 import blake3
 
-from syncer.core.records import DIGEST_SIZE, Content, Fingerprint, block_size_for
+from syncer.core.records import BLOCK_SIZES, DIGEST_SIZE, Content, Fingerprint, block_size_for
 from syncer.errors import SourceChanged, Unreadable
-from syncer.files.root import Root, fingerprint_of
+from syncer.files.root import Root, fingerprint_of, fingerprint_of_raw
+from syncer.native import _bulk
 
 _TICK_NS = 20_000_000
 """The kernel stamps files by its timer tick (10 ms at most): two writes within one may look the same."""
@@ -40,12 +42,61 @@ def read_content(root: Root, path: bytes, fingerprint: Fingerprint) -> Content:
         finally:
             os.close(fd)
     except OSError as error:
-        if error.errno in _GONE:
-            raise _changed(path) from error
-        raise Unreadable(
-            f"{os.fsdecode(path)!r} cannot be read: {error.strerror}", hint="mend its permissions or its disk"
-        ) from error
+        raise _why(path, error) from error
     return content
+
+
+def read_contents(root: Root, files: Sequence[tuple[bytes, Fingerprint]]) -> list[Content | SourceChanged | Unreadable]:
+    """As ``read_content`` for each path, but the errors are returned. Quick for many small files; a list that is in the
+    order of paths is quicker still."""
+    outcomes: list[Content | SourceChanged | Unreadable] = []
+    at = 0
+    while at < len(files):
+        directory = files[at][0].rpartition(b"/")[0]
+        end = at
+        while end < len(files) and files[end][0].rpartition(b"/")[0] == directory:
+            end += 1
+        outcomes += _read_directory(root, directory, files[at:end])
+        at = end
+    return outcomes
+
+
+def _read_directory(
+    root: Root, directory: bytes, files: Sequence[tuple[bytes, Fingerprint]]
+) -> list[Content | SourceChanged | Unreadable]:
+    small = [(path, found) for path, found in files if found.size <= BLOCK_SIZES[0]]
+    if len(small) < len(files) or len(files) == 1:
+        return [_read_or_why(root, path, found) for path, found in files]
+    try:
+        parent = root.open_directory(directory)
+    except OSError as error:
+        return [_why(path, error) for path, _ in files]
+    try:
+        names = [path.rpartition(b"/")[2] for path, _ in files]
+        read = _bulk.read_files([(parent, name, found.size) for name, (_, found) in zip(names, files, strict=True)])
+    finally:
+        os.close(parent)
+    return [_content_of(path, found, result) for (path, found), result in zip(files, read, strict=True)]
+
+
+def _content_of(
+    path: bytes, fingerprint: Fingerprint, read: tuple[bytes, _bulk.Status, _bulk.Status] | int
+) -> Content | SourceChanged | Unreadable:
+    if isinstance(read, int):
+        return _why(path, OSError(read, os.strerror(read)))
+    data, before, after = read
+    is_same = before == after and stat.S_ISREG(before[5]) and fingerprint_of_raw(before) == fingerprint
+    if not is_same or len(data) != fingerprint.size:
+        return _changed(path)
+    digest = blake3(data).digest()
+    return Content(fingerprint.size, digest, block_size_for(fingerprint.size), digest if data else b"")
+
+
+def _read_or_why(root: Root, path: bytes, fingerprint: Fingerprint) -> Content | SourceChanged | Unreadable:
+    try:
+        return read_content(root, path, fingerprint)
+    except (SourceChanged, Unreadable) as error:
+        return error
 
 
 def is_settled(fingerprint: Fingerprint, now_ns: int) -> bool:
@@ -103,6 +154,14 @@ def _expect(fd: int, fingerprint: Fingerprint, path: bytes) -> None:
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode) or fingerprint_of(status) != fingerprint:
         raise _changed(path)
+
+
+def _why(path: bytes, error: OSError) -> SourceChanged | Unreadable:
+    if error.errno in _GONE:
+        return _changed(path)
+    return Unreadable(
+        f"{os.fsdecode(path)!r} cannot be read: {error.strerror}", hint="mend its permissions or its disk"
+    )
 
 
 def _changed(path: bytes) -> SourceChanged:

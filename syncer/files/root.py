@@ -55,6 +55,13 @@ def fingerprint_of(status: os.stat_result) -> Fingerprint:
     return Fingerprint(status.st_dev, status.st_ino, status.st_size, mtime_ns, status.st_ctime_ns, mode)
 
 
+def fingerprint_of_raw(status: tuple[int, int, int, int, int, int]) -> Fingerprint:
+    """As ``fingerprint_of``, of (device, inode, size, mtime_ns, ctime_ns, st_mode)."""
+    device, inode, size, mtime_ns, ctime_ns, mode = status
+    mtime_ns = max(-TIME_LIMIT_NS, min(mtime_ns, TIME_LIMIT_NS - 1))
+    return Fingerprint(device, inode, size, mtime_ns, ctime_ns, 0 if stat.S_ISLNK(mode) else stat.S_IMODE(mode))
+
+
 def kind_of(status: os.stat_result) -> Kind | None:
     """None for what is never synced: sockets, FIFOs, devices."""
     return _KINDS.get(stat.S_IFMT(status.st_mode))
@@ -224,6 +231,37 @@ class Root:
             f"the folder {self.folder} is missing: {why}",
             hint="mount or restore it; nothing is taken as deleted meanwhile",
         )
+
+
+class Parents:
+    """Looks at many paths, one after the other; quick where those of one directory follow one another."""
+
+    def __init__(self, root: Root) -> None:
+        self._root = root
+        self._directory = b""
+        self._fd = -1
+
+    def __enter__(self) -> Parents:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def lstat(self, path: bytes) -> os.stat_result:
+        """As ``Root.lstat``."""
+        directory, _, name = path.rpartition(b"/")
+        if name in _UPWARD:
+            raise WireError(f"{os.fsdecode(path)!r} leads out of its directory")
+        if self._fd < 0 or directory != self._directory:
+            self._close()
+            self._fd = self._root.open_directory(directory)
+            self._directory = directory
+        return os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
 
 def _write_durably(path: Path, data: bytes) -> None:

@@ -6,6 +6,7 @@ import os
 import secrets
 from collections.abc import Collection
 from contextlib import suppress
+from functools import lru_cache
 
 from blake3 import blake3
 
@@ -20,6 +21,7 @@ _BLOCK = 512
 """The unit of st_blocks."""
 
 
+@lru_cache(maxsize=8192)
 def partial_name(path: bytes, digest: bytes) -> bytes:
     """The name under which the content ``digest`` for ``path`` is gathered.
 

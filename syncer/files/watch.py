@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from inotify_simple import INotify, flags
@@ -51,6 +51,7 @@ class Watcher:
         self._inotify = INotify(nonblocking=True)
         self._paths: dict[int, bytes] = {}
         self._watches: dict[bytes, int] = {}
+        self._ours: set[tuple[bytes, bytes]] = set()
         self.degraded = None
 
     def fileno(self) -> int:
@@ -75,6 +76,17 @@ class Watcher:
             self.degraded = None
         return set(self._add_tree(path))
 
+    def expect_moves(self, paths: Iterable[bytes]) -> None:
+        """The engine is about to move something to each of these paths, where nothing stands: the one event of that is
+        no hint. To be followed by ``forget_moves`` when it is done."""
+        for path in paths:
+            directory, _, name = path.rpartition(b"/")
+            self._ours.add((directory, name))
+
+    def forget_moves(self) -> None:
+        """All moves were made, and ``read`` was called since: whatever happens from now on is a user's."""
+        self._ours.clear()
+
     def read(self) -> WatchBatch:
         """All hints that are waiting; never blocks.
 
@@ -93,6 +105,10 @@ class Watcher:
                     overflow = overflow or not directory
                     continue
                 name = os.fsencode(event.name)
+                is_move = event.mask & (flags.MOVED_TO | flags.ISDIR) == flags.MOVED_TO
+                if is_move and (directory, name) in self._ours:
+                    self._ours.discard((directory, name))
+                    continue
                 if name == PRIVATE:
                     # the marker goes with it; while the folder is open its own removal is not told
                     overflow = overflow or bool(not directory and event.mask & (flags.DELETE | flags.MOVED_FROM))

@@ -28,12 +28,12 @@ from syncer.core.commands import (
 from syncer.core.records import Entry
 from syncer.core.replica import Replica
 from syncer.errors import DiskFailed, DiskFull, SourceChanged, StoreError, SyncerError
-from syncer.files.root import fingerprint_of
+from syncer.files.root import Parents, fingerprint_of
 from syncer.files.watch import Watcher
 from syncer.site.agreement import Agreement
 from syncer.site.control_plane import ControlPlane
 from syncer.site.data_plane import DataPlane
-from syncer.site.folder import APPLY_BATCH, Folder
+from syncer.site.folder import APPLY_BATCH, Folder, installs_new
 from syncer.site.home import Config, Home
 from syncer.site.scanner import Scanner
 from syncer.site.status import StatusServer
@@ -43,8 +43,15 @@ from syncer.wire import mover_protocol as mover
 from syncer.wire.control import Hello, Message, WantItem
 
 BATCH_S = 0.002
+REST_FACTOR = 2.0
+LONGEST_REST_S = 0.03
+"""What takes long is done less often and with more at once: a commit, a batch of installs."""
+
 WANT_ITEMS = 200
 TICK_S = 1.0
+STATS_S = 1.0
+"""Between two reports of a mover."""
+
 ALERT_S = 5.0
 FULL = ("ENOSPC", "EDQUOT")
 
@@ -71,6 +78,7 @@ class Coordinator:
         self._fetches: dict[int, str] = {}
         self._verifying: set[int] = set()
         self._alerted = "", float("-inf")
+        self._stats: dict[str, mover.SessionStats] = {}
         self._wants: dict[tuple[str, int], list[WantItem]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -158,10 +166,12 @@ class Coordinator:
     # the replica's commands
 
     async def _flush_for_ever(self) -> None:
+        took = 0.0
         while True:
             await self._work.wait()
-            await asyncio.sleep(BATCH_S)
+            await asyncio.sleep(_rest_after(took))
             self._work.clear()
+            began = time.monotonic()
             try:
                 commands = self.replica.flush()
             except DiskFull as error:
@@ -174,6 +184,7 @@ class Coordinator:
             self.data.flush()
             self._flush_wants()
             self.control.flush()
+            took = time.monotonic() - began
 
     def _carry_out(self, command: Command) -> None:
         match command:
@@ -262,8 +273,9 @@ class Coordinator:
         if not self.data.knows(site, want.session):
             return
         refused = []
-        for item in want.items:
-            source = self._source(item)
+        with Parents(self.folder.root) as parents:
+            sources = [self._source(item, parents) for item in want.items]
+        for item, source in zip(want.items, sources, strict=True):
             if source is None:
                 refused.append(item.job)
                 continue
@@ -282,7 +294,7 @@ class Coordinator:
             self.control.say(site, control.WantRefused(session=want.session, jobs=refused))
         self.data.flush()
 
-    def _source(self, item: WantItem) -> tuple[bytes, int] | None:
+    def _source(self, item: WantItem, parents: Parents) -> tuple[bytes, int] | None:
         """A file of the announced index that has the wanted content and is as the index says; its path and mtime."""
         stored = self.index.entry(item.path)
         paths = [item.path] if stored is not None and _has(stored.entry, item.digest) else []
@@ -291,7 +303,7 @@ class Coordinator:
             if stored is None or stored.fingerprint is None:
                 continue
             try:
-                now = fingerprint_of(self.folder.root.lstat(path))
+                now = fingerprint_of(parents.lstat(path))
             except OSError:
                 now = None
             if now == stored.fingerprint and now.size == item.size:
@@ -308,7 +320,10 @@ class Coordinator:
             while self._applies:
                 batch = [self._applies.popleft() for _ in range(min(APPLY_BATCH, len(self._applies)))]
                 self._applying = len(batch)
-                for command, fingerprint, problem in await self.folder.apply(batch):
+                began = time.monotonic()
+                with self.scanner.installing([command.entry.path for command in batch if installs_new(command)]):
+                    applied = await self.folder.apply(batch)
+                for command, fingerprint, problem in applied:
                     path = command.entry.path
                     if problem is None:
                         self.replica.applied(path, fingerprint)
@@ -323,6 +338,8 @@ class Coordinator:
                         self.replica.apply_failed(path, rescan=True)
                 self._applying = 0
                 self.wake()
+                if len(self._applies) < APPLY_BATCH:
+                    await asyncio.sleep(_rest_after(time.monotonic() - began))
 
     # what the movers report (data_plane.Listener)
 
@@ -421,10 +438,26 @@ class Coordinator:
             self.replica.retry()
             # Of what is still being verified nothing was asked for.
             self.data.watch_progress({site for job, site in self._fetches.items() if job not in self._verifying})
+            self._measure_paths()
             self.wake()
             if self._has_leftovers and self.idle and self.replica.in_sync:
                 self._has_leftovers = False
                 await self.folder.clean()
+
+    def _measure_paths(self) -> None:
+        """Tell the replica what each path brought since the last report of its session."""
+        for site in {*self._fetches.values()}:
+            stats, before = self.data.stats(site), self._stats.get(site)
+            if stats is None or stats is before:
+                continue
+            self._stats[site] = stats
+            if before is not None and stats.session == before.session:
+                arrived = stats.content_received - before.content_received
+                self.replica.path_measured(site, arrived / STATS_S, stats.rtt_us / 1e6)
+
+
+def _rest_after(took: float) -> float:
+    return max(BATCH_S, min(REST_FACTOR * took, LONGEST_REST_S))
 
 
 def _missing(size: int, block_size: int, have: set[int]) -> list[tuple[int, int]]:

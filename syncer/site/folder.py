@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 from typing import NamedTuple, TypeVar
 
 import structlog
@@ -15,7 +16,7 @@ from syncer.core.commands import Apply, Source
 from syncer.core.diff import LocalState
 from syncer.core.records import Content, Entry, Fingerprint, Kind
 from syncer.errors import DestinationChanged, DiskFailed, DiskFull, SourceChanged, SyncerError, Unreadable
-from syncer.files.chunk import is_settled, read_content, verify_blocks
+from syncer.files.chunk import is_settled, read_contents, verify_blocks
 from syncer.files.disk import changing
 from syncer.files.install import Installer
 from syncer.files.root import Root
@@ -114,19 +115,21 @@ class Folder:
 
     def _read(self, batch: list[Observed]) -> tuple[list[LocalState], list[bytes]]:
         states, again = [], []
+        now = time.time_ns()
+        files = [(path, fingerprint) for path, kind, fingerprint, _ in batch if kind is Kind.FILE]
+        contents = iter(read_contents(self.root, files))
         for path, kind, fingerprint, target in batch:
             content, settled = None, True
             if kind is Kind.FILE:
-                now = time.time_ns()
                 settled = is_settled(fingerprint, now) or fingerprint.ctime_ns > now + FUTURE_NS
-                try:
-                    content = read_content(self.root, path, fingerprint)
-                except (SourceChanged, Unreadable) as error:
-                    if isinstance(error, Unreadable):
-                        log.warning("not synced", path=_shown(path), reason=error.message)
-                    else:
-                        again.append(path)
+                read = next(contents)
+                if isinstance(read, Unreadable):
+                    log.warning("not synced", path=_shown(path), reason=read.message)
                     continue
+                if isinstance(read, SourceChanged):
+                    again.append(path)
+                    continue
+                content = read
                 if not settled:
                     again.append(path)
             states.append(
@@ -197,17 +200,33 @@ class Folder:
         return await self._in(self._applying, lambda: self._apply(commands))
 
     def _apply(self, commands: list[Apply]) -> list[Applied]:
-        results = []
-        for command in commands:
-            try:
-                results.append(Applied(command, self._apply_one(command), None))
-            except SyncerError as error:
-                results.append(Applied(command, None, error))
+        results: list[Applied] = []
+        for is_new, run in groupby(commands, installs_new):
+            if is_new:
+                results += self._install_new(list(run))
+                continue
+            for command in run:
+                try:
+                    results.append(Applied(command, self._apply_one(command), None))
+                except SyncerError as error:
+                    results.append(Applied(command, None, error))
         try:
             self._installer.flush()
         except (DiskFailed, DiskFull) as error:
             results = [Applied(result.command, None, error) for result in results]
         return results
+
+    def _install_new(self, commands: list[Apply]) -> list[Applied]:
+        """Runs of new files, the bulk of all that is ever applied."""
+        files = []
+        for command in commands:
+            content = command.entry.content
+            assert content is not None
+            files.append((partial_name(command.entry.path, content.digest), command.entry))
+        return [
+            Applied(command, None, outcome) if isinstance(outcome, SyncerError) else Applied(command, outcome, None)
+            for command, outcome in zip(commands, self._installer.install_new(files), strict=True)
+        ]
 
     def _apply_one(self, command: Apply) -> Fingerprint | None:
         entry, expected = command.entry, command.fingerprint
@@ -237,6 +256,12 @@ class Folder:
     @staticmethod
     def _in(pool: ThreadPoolExecutor, work: Callable[[], Result]) -> Awaitable[Result]:
         return asyncio.get_running_loop().run_in_executor(pool, work)
+
+
+def installs_new(command: Apply) -> bool:
+    """Whether a fetched file goes where nothing stands."""
+    stands = command.known is not None and not command.known.deleted
+    return command.source is Source.TEMPORARY and command.entry.kind is Kind.FILE and not stands and not command.aside
 
 
 def _batches(observed: Iterable[Observed]) -> Iterator[list[Observed]]:

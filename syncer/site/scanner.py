@@ -66,7 +66,18 @@ class Scanner:
             log.warning("lost events, scanning everything")
             self._trees.add(b"")
         self._directories |= batch.dirty
-        self._wake.set()
+        if self._directories or self._trees:
+            self._wake.set()
+
+    @contextlib.contextmanager
+    def installing(self, paths: list[bytes]) -> Iterator[None]:
+        """Around our own moves of new files to these paths: they are no reason to scan. One at a time."""
+        self._watcher.expect_moves(paths)
+        try:
+            yield
+        finally:
+            self._read_hints()
+            self._watcher.forget_moves()
 
     def look(self, path: bytes) -> None:
         """Scan this path, all below it, and its directory's children."""

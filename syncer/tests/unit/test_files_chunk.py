@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from syncer.core.records import Content, Fingerprint
 from syncer.errors import SourceChanged, Unreadable
 from syncer.files import chunk
-from syncer.files.chunk import is_settled, read_content, verify_blocks
+from syncer.files.chunk import is_settled, read_content, read_contents, verify_blocks
 from syncer.tests.unit.sample_folder import Folder, content_of, in_child_as_nobody
 
 BLOCK = 1 << 17
@@ -138,3 +138,27 @@ def test_blocks_of_an_empty_file(folder: Folder) -> None:
 )
 def test_time_stamps_within_the_clocks_granularity_are_not_trusted(ctime_ns: int, now_ns: int, settled: bool) -> None:
     assert is_settled(Fingerprint(1, 1, 1, 1, ctime_ns, 0o644), now_ns) is settled
+
+
+def test_many_contents_are_as_single_ones(folder: Folder) -> None:
+    sizes = {b"a/%03d" % n: n * 1000 for n in range(50)} | {b"b/large": 3 * BLOCK, b"b/small": 1, b"c": BLOCK}
+    files = [(path, folder.write(path, os.urandom(size))) for path, size in sizes.items()]
+    assert read_contents(folder.root, files) == [read_content(folder.root, path, found) for path, found in files]
+
+
+def test_of_many_contents_each_that_changed_is_told(folder: Folder) -> None:
+    names = ("same", "grown", "touched", "replaced", "symlink", "fifo", "gone", "same too")
+    files = [(path, folder.write(path, b"data")) for path in (b"dir/" + name.encode() for name in names)]
+    files += [(path, folder.write(path, b"data")) for path in (b"gone/a", b"gone/b")]
+    at = {name: folder.at(b"dir/" + name.encode()) for name in names}
+    at["grown"].write_bytes(b"data and more")
+    os.utime(at["touched"], ns=(1, 1))
+    for name in ("replaced", "symlink", "fifo", "gone"):
+        at[name].unlink()
+    at["replaced"].write_bytes(b"data")
+    at["symlink"].symlink_to("same")
+    os.mkfifo(at["fifo"])
+    folder.at(b"gone").rename(folder.at(b"elsewhere"))
+    read = read_contents(folder.root, files)
+    assert read[0] == read[7] == content_of(b"data")
+    assert [type(outcome) for outcome in (*read[1:7], *read[8:])] == [SourceChanged] * 8

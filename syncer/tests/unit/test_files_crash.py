@@ -43,6 +43,12 @@ def install(folder: Folder, temp: bytes, expected: Fingerprint | None) -> None:
     folder.installer.flush()
 
 
+def install_many(folder: Folder, temp: bytes, expected: Fingerprint | None) -> None:
+    files = [(temp, file_entry(b"path", b"new")), (folder.stage(b"more", b"of it"), file_entry(b"more", b"of it"))]
+    assert all(isinstance(placed, Fingerprint) for placed in folder.installer.install_new(files))
+    folder.installer.flush()
+
+
 def install_and_keep(folder: Folder, temp: bytes, expected: Fingerprint | None) -> None:
     folder.installer.install_file(temp, file_entry(b"path", b"new"), expected, keep_as=b"kept")
 
@@ -89,6 +95,7 @@ USERS: Tree = {b"path": b"user's"}
 
 CASES = {
     "new": Case({}, NEW, install),
+    "many new ones": Case({}, {**NEW, b"more": b"of it"}, install_many),
     "replace": Case(OLD, NEW, install),
     "replace and keep": Case(OLD, {**NEW, b"kept": b"old"}, install_and_keep),
     "replace by a symlink": Case(OLD, NEW, make_symlink),

@@ -629,3 +629,53 @@ def test_what_cannot_be_finished_leaves_the_tree_as_it_was(
     assert not folder.installer.recover()
     folder.install(b"d/path", b"new", folder.fingerprint(b"d/path"), **keep)
     assert folder.tree()[b"d/path"] == b"new"
+
+
+# many at once
+
+
+def test_many_new_files_are_as_single_ones(folder: Folder) -> None:
+    for directory in (b"one", b"two"):
+        folder.installer.make_directory(directory_entry(directory))
+    paths = [b"top", b"one/a", b"one/b", b"two/a", b"two/b", b"two/c", b"one/c"]
+    entries = [file_entry(path, path * n, mode=0o600 + n, mtime_ns=MTIME_NS + n) for n, path in enumerate(paths)]
+    files = [(folder.stage(path, path * n), entry) for n, (path, entry) in enumerate(zip(paths, entries, strict=True))]
+    assert folder.installer.install_new(files) == [folder.fingerprint(path) for path in paths]
+    assert [folder.fingerprint(path).mode for path in paths] == [entry.mode for entry in entries]
+    assert [folder.fingerprint(path).mtime_ns for path in paths] == [entry.mtime_ns for entry in entries]
+    assert folder.tree() == {b"one": None, b"two": None} | {path: path * n for n, path in enumerate(paths)}
+    assert folder.leftovers() == []
+
+
+def test_of_many_new_files_each_is_refused_for_itself(folder: Folder, tmp_path: Path) -> None:
+    folder.installer.make_directory(directory_entry(b"dir"))
+    folder.at(b"leads out").symlink_to(tmp_path)
+    folder.write(b"dir/occupied", b"user's")
+    wrong = folder.stage(b"dir/wrong", b"too long")
+    files = [
+        (folder.stage(path, b"data"), file_entry(path, b"data"))
+        for path in (b"dir/a", b"dir/occupied", b"dir/z", b"gone/a", b"gone/b", b"leads out/a", b"leads out/b")
+    ]
+    files.insert(2, (wrong, file_entry(b"dir/wrong", b"short")))
+    files.insert(3, (b"get-missing", file_entry(b"dir/missing", b"data")))
+    files.insert(4, (b"get-missing", file_entry(b"dir/../../escaped", b"data")))
+    files.insert(5, (folder.stage(b"dir/mode", b"x"), file_entry(b"dir/mode", b"x", mode=0o10000)))
+    outcomes = folder.installer.install_new(files)
+    found = {entry.path: type(outcome) for (_, entry), outcome in zip(files, outcomes, strict=True)}
+    assert found == {
+        b"dir/a": Fingerprint,
+        b"dir/occupied": DestinationChanged,
+        b"dir/wrong": SourceChanged,
+        b"dir/missing": SourceChanged,
+        b"dir/../../escaped": WireError,
+        b"dir/mode": WireError,
+        b"dir/z": Fingerprint,
+        b"gone/a": DestinationChanged,
+        b"gone/b": DestinationChanged,
+        b"leads out/a": DestinationChanged,
+        b"leads out/b": DestinationChanged,
+    }
+    assert folder.at(b"dir/occupied").read_bytes() == b"user's"
+    assert folder.at(b"dir/z").read_bytes() == b"data"
+    assert not (tmp_path / "a").exists()
+    assert not (folder.path.parent / "escaped").exists()

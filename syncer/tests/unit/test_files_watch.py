@@ -193,3 +193,44 @@ def test_a_watch_limit_is_said(folder: Folder, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(watch.INotify, "add_watch", add_watch)
         assert watcher.add_tree() == {b"a", b"a/b"}
         assert watcher.degraded is None
+
+
+def move_in(folder: Folder, path: bytes) -> None:
+    """As an install does: out of the private directory, which is not watched."""
+    staged = folder.path / ".syncer" / "tmp" / "staged"
+    staged.write_bytes(b"data")
+    staged.rename(folder.at(path))
+
+
+def test_our_own_moves_are_no_hints(folder: Folder, watcher: Watcher) -> None:
+    folder.at(b"dir").mkdir()
+    assert watcher.read().dirty
+    watcher.expect_moves([b"dir/one", b"dir/two", b"top"])
+    for path in (b"dir/one", b"dir/two", b"top"):
+        move_in(folder, path)
+    assert watcher.read() == WatchBatch(set(), False)
+    watcher.forget_moves()
+    move_in(folder, b"dir/one")
+    assert watcher.read().dirty == {b"dir"}
+
+
+@pytest.mark.parametrize("change", ["echo more >> dir/one", "mv other dir/one", "rm dir/one", "mv dir/one away"])
+def test_what_a_user_does_to_a_file_of_ours_is_a_hint(folder: Folder, watcher: Watcher, change: str) -> None:
+    folder.at(b"dir").mkdir()
+    folder.write(b"other", b"user's")
+    assert watcher.read().dirty
+    watcher.expect_moves([b"dir/one"])
+    move_in(folder, b"dir/one")
+    subprocess.run(change, shell=True, cwd=folder.path, check=True)
+    assert b"dir" in watcher.read().dirty
+
+
+def test_a_directory_that_a_user_moves_to_where_ours_should_go_is_watched(folder: Folder, watcher: Watcher) -> None:
+    folder.write(b"dir/below/file", b"user's")
+    assert watcher.read().dirty
+    watcher.expect_moves([b"moved"])
+    folder.at(b"dir").rename(folder.at(b"moved"))
+    assert {b"", b"moved", b"moved/below"} <= watcher.read().dirty
+    watcher.forget_moves()
+    folder.write(b"moved/below/more", b"user's")
+    assert watcher.read().dirty == {b"moved/below"}
