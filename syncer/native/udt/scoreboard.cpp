@@ -132,6 +132,7 @@ void Scoreboard::take_nak(PacketNumber first, PacketNumber end, Micros fresh_aft
   for (PacketNumber number = first; number < end; ++number) {
     const Transmission& record = at(number);
     if (record.state == State::kInFlight && (record.times == 1 || record.sent_at <= fresh_after)) mark_lost(number);
+    if (record.state == State::kDelivered && !record.abandoned && record.sent_at <= fresh_after) take_back(number);
   }
   // What showed the gap is behind it. All before arrived_end_ was presumed already.
   end = std::min(end + 1, next_new_);
