@@ -1,1 +1,1 @@
-"""C++: the binding of libudt with a rate-setting congestion control, and its Python face."""
+"""C++: our own UDT (``_udt``, whose face is `syncer.udt`), and libudt as its peer in tests and measurements."""

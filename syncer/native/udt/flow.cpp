@@ -80,7 +80,8 @@ void Flow::check_connector(Micros now) {
       break;
     }
     case Connector::State::kRefused:
-      fail(Error(ErrorKind::kRefused, path.peer.text() + ": " + connector->reason()));
+      // Not the number of a closed port: here somebody answered.
+      fail(Error(ErrorKind::kRefused, path.peer.text() + ": " + connector->reason(), ECONNABORTED));
       break;
     case Connector::State::kTimedOut:
       fail(Error(ErrorKind::kTimedOut, path.peer.text() + ": " + connector->reason()));
