@@ -31,6 +31,7 @@ constexpr double kNoisy = 1.0;
 constexpr double kAbortNoise = 1.0;
 constexpr double kMostNoise = 0.006;
 constexpr double kSteering = 0.5;  // of the queue's excess, made good in one feedback delay
+constexpr double kStuckGain = 0.9;  // when making room has not helped
 constexpr double kLowestGain = 0.6;
 constexpr double kHighestGain = 1.05;
 constexpr double kRefillGain = 1.5;
@@ -44,9 +45,11 @@ constexpr int64_t kGrowthRounds = 2;  // until a gain shows in the delivered rat
 constexpr double kReportLag = 0.005;
 
 // Others' queue: how the target follows and falls.
+constexpr double kStuckQueue = 1.4;
 constexpr double kYield = 0.9;
 // What is left of the queue after draining: which share of the own target it must exceed, and how fast it is believed.
 constexpr double kFloorMargin = 0.3;
+constexpr double kLongerPath = 0.5;
 constexpr double kFloorRise = 0.7;
 constexpr double kHighestFloor = 0.020;
 constexpr Micros kPatience = 300'000;
@@ -265,7 +268,7 @@ void BbrControl::drain(const Feedback& feedback) {
 }
 
 double BbrControl::steering_gain(double target, double queue) const {
-  return std::clamp(1 + kSteering * (target - queue) / feedback_delay(), kLowestGain,
+  return std::clamp(1 + kSteering * (target - queue) / feedback_delay(), stuck_ ? kStuckGain : kLowestGain,
                     boost_ > 0 ? kHighestBoosted : kHighestGain);
 }
 
@@ -305,19 +308,23 @@ void BbrControl::judge_drain(const Feedback& feedback) {
   queue_lowest_ = std::min(queue_lowest_, delay_.queue());
   if (feedback.now < judge_drain_at_) return;
   judge_drain_at_ = kNever;
+  bool deep = drain_depth_ > 0.005 + 2 * delay_.noise();
+  if (deep && queue_lowest_ > std::max(0.005 + delay_.noise(), kLongerPath * queue_before_) &&
+      queue_before_ - queue_lowest_ < std::max(0.001 + delay_.noise(), 0.1 * drain_depth_)) {
+    delay_.begin_anew();
+    boost_ = 0;
+    floor_ = 0;
+    return;
+  }
   double left = std::clamp(queue_lowest_ - kFloorMargin * own_target(), 0.0, kHighestFloor);
   floor_ = left > floor_ ? floor_ + kFloorRise * (left - floor_) : left;
-  if (boost_ <= 0 || queue_lowest_ < full_queue() - boost_) return;
-  if (queue_before_ - queue_lowest_ > std::max(0.001 + delay_.noise(), 0.1 * drain_depth_)) return;
-  delay_.begin_anew();
-  boost_ = 0;
-  floor_ = 0;
 }
 
 // A queue that this flow's making room does not shorten.
 void BbrControl::watch_for_others(const Feedback& feedback) {
   double queue = delay_.queue();
-  if (queue < full_queue()) {
+  stuck_ = stuck_since_ > 0 && queue > 0.7 * stuck_queue_ && feedback.now - stuck_since_ > 2 * feedback.smoothed_rtt;
+  if (queue < kStuckQueue * target_queue()) {
     stuck_since_ = 0;
     return;
   }

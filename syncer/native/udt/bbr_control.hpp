@@ -121,6 +121,7 @@ class BbrControl final : public CongestionControl {
   Micros boost_cut_ = 0;
   double floor_ = 0;        // seconds of queue, or what looks like one, that draining this flow's leaves
   Micros stuck_since_ = 0;  // the queue does not shrink since then; 0: there is none
+  bool stuck_ = false;
   double stuck_queue_ = 0;
   double stuck_bandwidth_ = 0;
 };
