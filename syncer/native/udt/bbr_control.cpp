@@ -49,7 +49,7 @@ constexpr double kStuckQueue = 1.4;
 constexpr double kYield = 0.9;
 // What is left of the queue after draining: which share of the own target it must exceed, and how fast it is believed.
 constexpr double kFloorMargin = 0.3;
-constexpr double kLongerPath = 0.5;
+constexpr double kLongerPath = 0.8;
 constexpr double kFloorRise = 0.7;
 constexpr double kHighestFloor = 0.020;
 constexpr Micros kPatience = 300'000;
