@@ -430,6 +430,8 @@ void Connection::emit_control(Micros now, Outbox& outbox) {
     return ControlHeader{ControlType::kUser, static_cast<uint16_t>(subtype), 0, 0, 0};
   };
   if (closed_) {
+    // What arrived and is not acknowledged yet would be taken for lost by the peer.
+    if (!peer_gone_ && acknowledger_.arrived() > 0) emit_acknowledgement(now, outbox);
     // The last chance to tell an end from a break.
     if (own_end_ && !own_end_arrived_ && settings_.extensions && !peer_gone_ &&
         scoreboard_.acknowledged() >= *own_end_)
@@ -512,7 +514,7 @@ void Connection::emit_acknowledgement(Micros now, Outbox& outbox) {
 
 void Connection::emit_plain_acknowledgements(Micros now, Outbox& outbox) {
   uint32_t initial = settings_.agreement.peer_initial;
-  bool full = acknowledger_.ack_deadline(receive_) <= now;
+  bool full = closed_ || acknowledger_.ack_deadline(receive_) <= now;
   if (full || acknowledger_.light_ack_due(receive_)) {
     bool put = put_control({ControlType::kAck, 0, 0, 0, 0}, 24, now, outbox, [&](uint8_t* body, ControlHeader& header) {
       return write_ack(acknowledger_.take_ack(receive_, initial, !full, header.info, now), body);
@@ -552,7 +554,9 @@ void Connection::give_up_message(PacketNumber number) {
 
 std::optional<PacketNumber> Connection::number_to_probe() const {
   // The highest one tells of all that is missing before it. But a plain peer says nothing to one that it has.
-  if (!extended() && backoff_ % 2 == 0 && !scoreboard_.waits_for_abandoned()) return scoreboard_.acknowledged();
+  bool outstanding = scoreboard_.acknowledged() < scoreboard_.next_new();
+  if (!extended() && backoff_ % 2 == 0 && outstanding && !scoreboard_.waits_for_abandoned())
+    return scoreboard_.acknowledged();
   return scoreboard_.highest_in_flight();
 }
 

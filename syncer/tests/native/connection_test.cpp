@@ -54,12 +54,6 @@ auto lose_first(Transmissions& seen, std::vector<PacketNumber> numbers, size_t t
   };
 }
 
-bool is_report(std::span<const uint8_t> datagram) {
-  const auto packet = parse_packet(datagram);
-  return packet && packet->is_control &&
-         (packet->control.type == ControlType::kAck || packet->control.type == ControlType::kUser);
-}
-
 // Sends `bytes` one way to the announced end; the time that it took, from the start to the last byte read. A plain peer
 // learns of the end from the shutdown, which here is not lost.
 Micros transfer(Simulation& simulation, Flow& flow, uint64_t bytes, Micros patience = 120 * kSecond) {
