@@ -86,10 +86,11 @@ def test_a_transport_that_falls_silent_is_left_for_the_other(make_sites: MakeSit
 
 
 @contextlib.contextmanager
-def udp_dropped(address: str) -> Iterator[None]:
+def udp_dropped(address: str, above: str = "") -> Iterator[None]:
+    """What arrives there over UDP is dropped, or what goes beyond a rate."""
     table = f"longhaul_test_{os.getpid()}"
     rules = f"add table ip {table}; add chain ip {table} in {{ type filter hook input priority 0; }}; "
-    rules += f"add rule ip {table} in ip protocol udp ip daddr {address} drop"
+    rules += f"add rule ip {table} in ip protocol udp ip daddr {address} {above} drop"
     subprocess.run(["nft", rules], check=True)
     try:
         yield
@@ -107,6 +108,30 @@ def test_udp_that_is_dropped_on_the_way_in_a_transfer(make_sites: MakeSites) -> 
         (one.folder / "big").write_bytes(os.urandom(40 << 20))
         wait_for_transport("tcp", one, two)
         assert b"big" in agree(one, two)
+
+
+@pytest.mark.root
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+@pytest.mark.skipif(os.geteuid() != 0, reason="dropping packets needs root")
+def test_a_much_better_transport_is_found_while_files_are_moved(make_sites: MakeSites) -> None:
+    """The way for UDP is policed to 24 Mbit/s, the cap is 100: TCP must be found, kept, and the file be whole."""
+    one, two = make_sites(2)
+    wait_for_transport("udt", one, two)
+    for site in (one, two):
+        site.call("site", "set", site.name, "--rate", "100Mbit/s")
+    with udp_dropped(two.address, above="limit rate over 3 mbytes/second"):
+        (one.folder / "big").write_bytes(os.urandom(1 << 20) * 400)
+        wait_for_transport("tcp", one, two, within_s=90)
+        assert "trial" in link(one)["reason"]
+        deadline = time.monotonic() + 90
+        while "measured" not in link(two)["reason"]:
+            assert time.monotonic() < deadline, link(two)
+            time.sleep(0.5)
+        assert link(two)["transport"] == "tcp"
+        assert link(two)["reason"].startswith("measured: tcp")
+        two.wait(120)
+        assert (two.folder / "big").stat().st_size == 400 << 20
 
 
 def test_a_speed_test_of_all_transports_with_files_beside(make_sites: MakeSites) -> None:
