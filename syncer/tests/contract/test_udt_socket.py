@@ -324,6 +324,16 @@ def test_close_tells_how_much_did_not_arrive() -> None:
     server.abort()
 
 
+@pytest.mark.parametrize("extensions", [True, False])
+def test_a_reader_that_closes_at_once_has_acknowledged_what_came(extensions: bool) -> None:
+    for _ in range(10):
+        client, server = pair(extensions=extensions)
+        server.sendall(b"x" * 5_000)
+        assert client.recv_exactly_into(bytearray(5_000)) == 5_000
+        client.abort()
+        assert server.close(5) == 0
+
+
 def test_a_connection_that_outlives_its_listener() -> None:
     client, server = pair()
     client.sendall(b"after")
