@@ -35,6 +35,12 @@ TAIL_S = 0.05
 LARGE_AT_ONCE = 4
 ROOM_WAIT_S = 0.25
 
+RECORD_S = 0.02
+"""How long a record may occupy the link: a small file that comes meanwhile waits for its end."""
+
+SMALLEST_RECORD = 32 * 1024
+RATE_REVIEW_S = 0.25
+
 Report = Callable[[protocol.FromMover], None]
 
 
@@ -84,6 +90,7 @@ class Sender:
         self._record = memoryview(bytearray(MAX_RECORD))
         self._content = memoryview(bytearray(MAX_CONTENT))
         self._last_sent = time.monotonic()
+        self._limit, self._review_at = MAX_CONTENT, 0.0
         self.probe: Probe = _NoProbe()
         self.bytes_sent = 0
 
@@ -117,8 +124,8 @@ class Sender:
         """Until stopped. Raises TransportError when the connection breaks."""
         try:
             while self._wait_for_work():
-                self._send_small()
-                self._send_large()
+                sent_small = self._send_small()
+                self._send_large(yields=not sent_small)
                 self._send_probe()
         finally:
             for reading in self._reading:
@@ -148,6 +155,16 @@ class Sender:
                 if self._stopped:
                     raise TransportError("the session was closed")
 
+    def _record_limit(self) -> int:
+        """Bytes of content in a record: full ones on a fast link, less on a slow one."""
+        now = time.monotonic()
+        if now >= self._review_at:
+            self._review_at = now + RATE_REVIEW_S
+            rate = self._connection.status().target_rate_bps
+            fitting = int(rate / 8 * RECORD_S) if rate else MAX_CONTENT
+            self._limit = max(SMALLEST_RECORD, min(fitting, MAX_CONTENT))
+        return self._limit
+
     def _send_record(self, kind: Kind, size: int) -> None:
         record_size = self._sealer.seal_into(kind, self._content[:size], self._record)
         self._connection.send(self._record[:record_size])
@@ -168,18 +185,20 @@ class Sender:
 
     # small files
 
-    def _send_small(self) -> None:
+    def _send_small(self) -> bool:
+        """One record of them. False if there were none."""
         sent: list[int] = []
-        used = 0
+        used, limit = 0, 0
         while True:
             with self._wake:
                 if not self._small:
                     break
                 need = self._frames_size(self._small[0])
-                if used + need > MAX_CONTENT:
+                if used and used + need > limit:
                     break
                 request = self._small.popleft()
             if not used:
+                limit = self._record_limit()
                 self._wait_for_room()
             try:
                 used = self._pack_whole(request, used)
@@ -190,6 +209,7 @@ class Sender:
             self._send_record(Kind.DATA, used)
         if sent:
             self._report(protocol.Sent(session=self._session, jobs=sent))
+        return used > 0 or bool(sent)
 
     @staticmethod
     def _frames_size(request: protocol.SendFile) -> int:
@@ -218,7 +238,8 @@ class Sender:
 
     # large files
 
-    def _send_large(self) -> None:
+    def _send_large(self, *, yields: bool) -> None:
+        """One record of one of them. ``yields``: unless a small file has come meanwhile."""
         self._begin_large()
         if not self._reading:
             return
@@ -230,9 +251,11 @@ class Sender:
             self._end_reading(reading)
             return
         self._wait_for_room()
+        if yields and self._small:
+            return
         request = reading.request
         offset, length = reading.ranges[0]
-        chunk = min(length, MAX_CONTENT - FRAME_HEADER_SIZE)
+        chunk = min(length, self._record_limit() - FRAME_HEADER_SIZE)
         at = pack_frame_header(self._content, 0, FrameType.BLOCK_DATA, request.job, offset, chunk)
         try:
             _read_exactly(reading.fd, self._content[at : at + chunk], offset)
