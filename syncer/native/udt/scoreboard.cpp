@@ -34,6 +34,8 @@ void Scoreboard::on_sent(PacketNumber number, Micros now) {
     lost_.erase(number);
   } else if (record.state == State::kInFlight) {
     --in_flight_;  // a probe takes the place of the transmission before it
+  } else {
+    arrived_.erase(number);  // or of one that was presumed to have arrived
   }
   record.state = State::kInFlight;
   record.sent_at = now;

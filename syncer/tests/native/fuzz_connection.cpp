@@ -295,7 +295,7 @@ class Duel {
   void check(size_t i) {
     Side& reader = side(i);
     const Statistics statistics = reader.connection.statistics(now_);
-    REQUIRE_THAT(statistics.in_flight_packets >= 0);
+    REQUIRE_THAT(statistics.in_flight_packets >= 0 && statistics.in_flight_packets <= statistics.send_buffer_packets);
     REQUIRE_THAT(statistics.packets_missing >= 0 && statistics.packets_missing <= 64);
     REQUIRE_THAT(statistics.receive_buffer_packets >= 0 && statistics.receive_buffer_packets <= 64);
     REQUIRE_THAT(statistics.send_buffer_packets <= 66);

@@ -67,6 +67,11 @@ def main(argv: list[str] | None = None) -> int:
         "--fuzz-seconds", type=int, default=15, help="how long each target is fuzzed (default: %(default)s)"
     )
     parser.add_argument("--no-fuzz", action="store_true", help="build and test only")
+    parser.add_argument(
+        "--keep-corpus",
+        action="store_true",
+        help="then take over what the fuzzers' inputs reach into the seeds of this checkout, in as few inputs as do",
+    )
     options = parser.parse_args(argv)
     flavours = [name for name in options.flavours.split(",") if name]
     if unknown := set(flavours) - set(COMPILERS):
@@ -81,6 +86,9 @@ def main(argv: list[str] | None = None) -> int:
             build(flavour)
         counts = [f"{flavour} {run_tests(flavour, options.tests)}" for flavour in flavours]
         fuzzed = [] if options.no_fuzz or "address" not in flavours else fuzz_all(options.fuzz_seconds)
+        if options.keep_corpus:
+            for target in targets():
+                keep_corpus(target)
     except Failure as failure:
         print(f"native: FAILED: {failure}", file=sys.stderr)
         return 1
@@ -162,17 +170,53 @@ def run_tests(flavour: str, pattern: str) -> int:
     return int(cases[1])
 
 
+def targets() -> list[str]:
+    return sorted(path.stem for path in HERE.glob("fuzz_*.cpp"))
+
+
 def fuzz_all(seconds: int) -> list[Fuzzed]:
     """Fuzz every target, as many at a time as there are processors."""
-    targets = sorted(path.stem for path in HERE.glob("fuzz_*.cpp"))
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        return list(pool.map(lambda target: fuzz(target, seconds), targets))
+        return list(pool.map(lambda target: fuzz(target, seconds), targets()))
+
+
+def keep_corpus(target: str) -> None:
+    """Replace a target's seeds by the smallest set of inputs that reaches what old and new ones reach.
+
+    One file holds them all, since a thousand small ones are a burden to a checkout; ``seeds_of`` takes it apart.
+    """
+    kept = BUILD / "kept" / target
+    shutil.rmtree(kept, ignore_errors=True)
+    kept.mkdir(parents=True)
+    merge = (
+        str(BUILD / "address" / target),
+        "-merge=1",
+        str(kept),
+        str(BUILD / "corpus" / target),
+        str(seeds_of(target)),
+    )
+    quietly(merge, f"merging the inputs of {target}")
+    inputs = sorted((path.read_bytes() for path in kept.iterdir()), key=lambda content: (len(content), content))
+    lines = "".join(f"{content.hex()}\n" for content in inputs)
+    (HERE / "corpus" / f"{target}.hex").write_text(lines)
+    print(f"   kept {len(inputs)} inputs of {target}, {len(lines):,} bytes", flush=True)
+
+
+def seeds_of(target: str) -> Path:
+    """A folder with the checkout's seeds, a file each, as the fuzzer wants them."""
+    folder = BUILD / "seeds" / target
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    source = HERE / "corpus" / f"{target}.hex"
+    lines = source.read_text().splitlines() if source.exists() else []
+    for number, line in enumerate(lines):
+        (folder / f"{number:05}").write_bytes(bytes.fromhex(line))
+    return folder
 
 
 def fuzz(target: str, seconds: int) -> Fuzzed:
     """Fuzz one target from the kept seeds and what earlier runs added to them."""
     grown, findings = BUILD / "corpus" / target, BUILD / "findings"
-    seeds = HERE / "corpus" / target
     grown.mkdir(parents=True, exist_ok=True)
     findings.mkdir(exist_ok=True)
     argv = [
@@ -184,8 +228,9 @@ def fuzz(target: str, seconds: int) -> Fuzzed:
         "-print_final_stats=1",
         "-verbosity=1",
         f"-artifact_prefix={findings}/{target}-",
+        "-len_control=20",  # long inputs soon: short ones end before anything happens
         str(grown),
-        *([str(seeds)] if seeds.is_dir() else []),
+        str(seeds_of(target)),
     ]
     start = time.monotonic()
     done = subprocess.run(
