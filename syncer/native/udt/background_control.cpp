@@ -9,7 +9,7 @@ namespace {
 constexpr double kTarget = 0.030;  // seconds of queue; LEDBAT++ has 60 ms, RFC 6817 at most 100
 constexpr double kInitialWindow = 4;
 constexpr double kSmallestWindow = 2;
-constexpr double kLossThreshold = 0.02;  // lost at random: less than this share of a round
+constexpr double kLossThreshold = 0.02;  // lost by chance: this share of a round, and what deviates
 constexpr Micros kBaseHistory = 60'000'000;
 constexpr Micros kRecent = 100'000;
 constexpr double kSlowdownEvery = 9;  // times as long as a slowdown takes
@@ -61,8 +61,8 @@ void BackgroundControl::observe_loss(const Feedback& feedback, bool new_round) {
   if (feedback.newly_lost > 0 && !reduced_this_round_) {
     double longest = longest_queue_.best(feedback.now, 0);
     bool queued = queue_ > 0.001 && queue_ > 0.5 * longest;
-    double share = static_cast<double>(round_lost_) / static_cast<double>(round_lost_ + round_delivered_);
-    bool many = round_lost_ >= 3 && round_lost_ + round_delivered_ >= 50 && share > kLossThreshold;
+    double expected = kLossThreshold * static_cast<double>(round_lost_ + round_delivered_);
+    bool many = static_cast<double>(round_lost_) > expected + 3 * std::sqrt(expected) + 2;
     if (queued || many) {
       reduced_this_round_ = true;
       window_ = std::max(window_ / 2, kSmallestWindow);
