@@ -122,9 +122,17 @@ class Plan:
     def task(self, role: str, *, port: int = 0, rendezvous: bool = False) -> Task:
         listens = role == "listen"
         sends, receives = (self.to_client, self.to_server) if listens else (self.to_server, self.to_client)
-        implementation = self.pair[0] if listens else self.pair[1]
         return Task(
-            implementation, role, self.host, port, self.messages, sends, receives, self.seed, self.in_order, rendezvous
+            implementation=self.pair[0] if listens else self.pair[1],
+            role=role,
+            host=self.host,
+            port=port,
+            messages=self.messages,
+            sends=sends,
+            receives=receives,
+            seed=self.seed,
+            in_order=self.in_order,
+            rendezvous=rendezvous,
         )
 
     def expected(self, role: str) -> list[str]:

@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Protocol
 
 import msgspec
@@ -35,6 +36,8 @@ class Task(msgspec.Struct, frozen=True):
     receives: list[int]
     seed: int
     in_order: bool = True
+    fixed_bps: float | None = None
+    """Send at this rate, where the implementation can; None: as its own congestion control finds."""
     rendezvous: bool = False
     """Both ends print their own port, and read the other's from standard input."""
 
@@ -62,11 +65,13 @@ class Peer(Protocol):
 
 
 class LibudtPeer:
-    def __init__(self, family: int, kind: int) -> None:
+    def __init__(self, family: int, kind: int, fixed_bps: float | None = None) -> None:
         from syncer.native import _libudt
 
         self._socket = _libudt.Socket(family, kind)
-        self._family, self._udt = family, _libudt
+        if fixed_bps is not None:
+            self._socket.use_fixed_rate(fixed_bps)
+        self._udt = _libudt
         self._socket.setsockopt(_libudt.UDT_LINGER, 20)
 
     def listen(self, host: str) -> int:
@@ -159,11 +164,13 @@ class Udt4pyPeer:
 class LonghaulPeer:
     """Ours. ``longhaul-plain`` speaks plain UDT4 even to its like."""
 
-    def __init__(self, family: int, kind: int, *, extensions: bool = True) -> None:
+    def __init__(self, family: int, kind: int, fixed_bps: float | None = None, *, extensions: bool = True) -> None:
         from syncer import udt
 
-        self._udt, self._family = udt, family
+        self._udt = udt
         self._settings = udt.UdtSettings(extensions=extensions)
+        if fixed_bps is not None:
+            self._settings = replace(self._settings, control="fixed", rate_bps=fixed_bps)
         self._kind = udt.Kind.STREAM if kind == socket.SOCK_STREAM else udt.Kind.MESSAGES
         self._socket = udt.UdtSocket(self._kind, self._settings)
 
@@ -181,7 +188,7 @@ class LonghaulPeer:
         self._socket.connect((host, port))
 
     def bind_to_meet(self, host: str) -> int:
-        meeting = self._udt.UdtSettings(extensions=self._settings.extensions, rendezvous=True)
+        meeting = replace(self._settings, rendezvous=True)
         self._socket = self._udt.UdtSocket(self._kind, meeting)
         self._socket.bind((host, 0))
         return self._socket.getsockname()[1]
@@ -214,10 +221,10 @@ def made(task: Task) -> Peer:
     family = socket.AF_INET6 if ":" in task.host else socket.AF_INET
     kind = socket.SOCK_DGRAM if task.messages else socket.SOCK_STREAM
     if task.implementation == "libudt":
-        return LibudtPeer(family, kind)
+        return LibudtPeer(family, kind, task.fixed_bps)
     if task.implementation == "udt4py":
         return Udt4pyPeer(family, kind)
-    return LonghaulPeer(family, kind, extensions=task.implementation != "longhaul-plain")
+    return LonghaulPeer(family, kind, task.fixed_bps, extensions=task.implementation != "longhaul-plain")
 
 
 def content(seed: int, role: str, index: int) -> Content:

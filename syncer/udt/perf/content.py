@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Iterator
 
@@ -13,25 +14,27 @@ PERIOD = 4 * 1024 * 1024 + 4093
 _PIECE = 1024 * 1024
 
 
+@functools.lru_cache(maxsize=4)
+def _period(seed: int) -> bytes:
+    return random.Random(seed).randbytes(PERIOD)
+
+
 class Content:
     """One connection's endless stream: each ``flow`` begins at another place of the period."""
 
     def __init__(self, seed: int, flow: int) -> None:
-        period = random.Random(seed).randbytes(PERIOD)
-        begin = flow * 65_537 % PERIOD
-        self._period = memoryview(period[begin:] + period[:begin])
+        self._period = memoryview(_period(seed))
+        self._begin = flow * 65_537 % PERIOD
 
     def pieces(self, size: int | None = None) -> Iterator[memoryview]:
         """The first ``size`` bytes, or without end."""
-        left = size
+        left, at = size, self._begin
         while left is None or left > 0:
-            for at in range(0, PERIOD, _PIECE):
-                piece = self._period[at : at + _PIECE]
-                if left is not None:
-                    piece = piece[:left]
-                    left -= len(piece)
-                if piece:
-                    yield piece
+            piece = self._period[at : at + (_PIECE if left is None else min(left, _PIECE))]
+            at = (at + len(piece)) % PERIOD
+            if left is not None:
+                left -= len(piece)
+            yield piece
 
     def digest(self, size: int) -> str:
         """The BLAKE3 of the first ``size`` bytes."""
