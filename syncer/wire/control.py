@@ -221,9 +221,20 @@ def decode(data: bytes) -> Frame:
         raise WireError(f"malformed frame: {error}") from error
     for message in frame.messages:
         if isinstance(message, IndexDelta):
-            for _, entry in message.entries:
-                check_entry(entry)
+            _check_delta(message)
     return frame
+
+
+def _check_delta(delta: IndexDelta) -> None:
+    """Sequence numbers rise, up to ``upto``: what is acknowledged is told by the first that is not settled."""
+    before = 0
+    for seq, entry in delta.entries:
+        if seq <= before:
+            raise WireError(f"entry {seq} of an index after entry {before}")
+        before = seq
+        check_entry(entry)
+    if before > delta.upto:
+        raise WireError(f"entry {before} of an index that is told up to {delta.upto}")
 
 
 def check_entry(entry: Entry) -> None:

@@ -108,6 +108,9 @@ def test_a_sequence_number_that_none_could_follow_is_refused() -> None:
         control.IndexDelta(entries=[], upto=(1 << 64) - 1, last=True),
         control.IndexDelta(entries=[((1 << 64) - 1, FILE)], upto=1, last=True),
         control.IndexDelta(entries=[(-1, FILE)], upto=1, last=True),
+        control.IndexDelta(entries=[(2, FILE), (1, FILE)], upto=2, last=True),
+        control.IndexDelta(entries=[(1, FILE), (1, FILE)], upto=2, last=True),
+        control.IndexDelta(entries=[(1, FILE), (3, FILE)], upto=2, last=True),
     ):
         with pytest.raises(WireError):
             control.decode(control.encode(Frame(1, 0, 0, [delta])))
