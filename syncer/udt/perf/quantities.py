@@ -7,7 +7,7 @@ import re
 from syncer.errors import InputError
 
 _PREFIXES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30}
-_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMG]?)bit(?:/s|ps)?", re.ASCII)
+_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMG]?)(?:bit(?:/s)?|bps)", re.ASCII)
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMG]i?|)B?", re.ASCII)
 
 
