@@ -159,6 +159,7 @@ class Line(Value):
     share: Spread | None
     files_per_s: Spread | None
     set_up_s: Spread | None
+    all_after_s: Spread | None
     jain: Spread | None
     added_p50_ms: Spread | None
     added_p95_ms: Spread | None
@@ -204,6 +205,11 @@ def _line(cell: str, workload: str, peers: tuple[str, ...], place: int, group: S
         share=_of(flows, "share"),
         files_per_s=_of(flows, "files_per_s"),
         set_up_s=spread(flow.set_up_s for flow in flows),
+        all_after_s=spread(
+            flow.set_up_s + flow.finished_s
+            for flow in flows
+            if flow.set_up_s is not None and flow.finished_s is not None
+        ),
         jain=spread(fairness(one) for one in whole) if len(peers) > 1 else None,
         added_p50_ms=spread(one.delay.added_p50_ms for one in whole if one.delay is not None),
         added_p95_ms=spread(one.delay.added_p95_ms for one in whole if one.delay is not None),

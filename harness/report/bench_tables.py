@@ -16,7 +16,7 @@ BUSY_SHARE = 0.95
 OURS = {"transport": "longhaul", "sync": "syncer"}
 _ALONE = ("cell", "peer", "n", "Mbit/s", "spread", "share", "goal", "added ms", "lost", "CPU s/Gbit", "note")
 _PAIRS = ("cell", "peer", "n", "Mbit/s", "spread", "share", "Jain", "added ms", "note")
-_SMALL = ("cell", "peer", "n", "files/s", "spread", "Mbit/s", "begins after s", "CPU s/Gbit", "note")
+_SMALL = ("cell", "peer", "n", "files/s", "spread", "first after s", "all after s", "CPU s/Gbit", "note")
 
 
 def bench_tables(record: BenchRecord) -> tuple[Table, ...]:
@@ -81,8 +81,8 @@ def _small_row(line: Line) -> list[str]:
         str(line.repeats),
         "-" if files is None else f"{files.median:,.0f}",
         "-" if files is None or files.count < 2 else f"{files.low:,.0f} to {files.high:,.0f}",
-        _rate(line.goodput_bps),
         "-" if line.set_up_s is None else f"{line.set_up_s.median:.1f}",
+        "-" if line.all_after_s is None else f"{line.all_after_s.median:.1f}",
         _cpu(line),
         _note(line),
     ]

@@ -128,7 +128,7 @@ def _flow(peer: Peer, trial: Trial, running: _Running, rate: float, trace: Trace
     if trace is not None:
         begin = running.first_at_s - played_s
         rate = offered_bps(trace, max(0.0, begin + WARM_UP_S), max(begin + end, begin + WARM_UP_S + 0.1))
-    files = sum(one.files for one in received.intervals)
+    files = trial.workload.files if received.finished_s else sum(one.files for one in received.intervals)
     lasted = received.finished_s or max((one.end_s for one in received.intervals), default=0.0)
     small = trial.workload.kind == "small"
     problem = received.problem

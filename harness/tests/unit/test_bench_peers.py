@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -137,18 +138,23 @@ def test_the_sampler_counts_what_is_written_and_no_holes(tmp_path: Path) -> None
     (tmp_path / "sub" / "whole").write_bytes(b"y" * 100)
     (tmp_path / "sub" / ".part").write_bytes(b"y" * 100)
     (tmp_path / "sub" / "short").write_bytes(b"y" * 99)
-    assert totals(str(tmp_path), 100) == ((2 << 20) + 299, 1)
-    assert totals(str(tmp_path / "gone"), 100) == (0, 0)
+    changed = (tmp_path / "sub" / "whole").stat().st_ctime
+    assert totals(str(tmp_path), 100) == ((2 << 20) + 299, 1, changed, changed)
+    assert totals(str(tmp_path / "gone"), 100) == (0, 0, 0, 0)
 
 
 def test_the_sampler_is_a_program_of_its_own(tmp_path: Path) -> None:
+    began_s = time.monotonic()
     (tmp_path / "file").write_bytes(b"z" * 10)
+    (tmp_path / "other").write_bytes(b"z" * 10)
     spec = {"directory": str(tmp_path), "interval_s": 0.05, "seconds": 0.12, "file_bytes": 10}
     argv = [sys.executable, "-I", "-S", str(SAMPLER), json.dumps(spec)]
     lines = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=True).stdout.splitlines()
     samples = [json.loads(line) for line in lines]
     assert len(samples) >= 2
-    assert all(sample[1:] == [10, 1] for sample in samples)
+    assert all(sample[1:3] == [20, 2] for sample in samples)
+    # The kernel stamps files by its timer's ticks.
+    assert all(began_s - 0.02 <= sample[3] <= sample[4] <= sample[0] + 0.02 for sample in samples)
     assert samples == sorted(samples)
 
 
