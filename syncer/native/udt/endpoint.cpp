@@ -367,7 +367,7 @@ void Endpoint::on_unaddressed(const Path& path, const PacketView& packet, Micros
   if (!packet.is_control || packet.control.type != ControlType::kHandshake) return;
   const auto said = parse_handshake(packet.body);
   if (!said) return;
-  if (on_rendezvous(path, *said, packet, now) || on_repeat(path, *said)) return;
+  if (on_rendezvous(path, *said, packet, now) || on_repeat(path, *said, now)) return;
   on_request(path, *said, now);
 }
 
@@ -387,9 +387,14 @@ bool Endpoint::on_rendezvous(const Path& path, const Handshake& said, const Pack
   return true;
 }
 
-// What was answered once is answered the same way again.
-bool Endpoint::on_repeat(const Path& path, const Handshake& said) {
+// What was answered once is answered the same way again; what came to its end does not begin anew.
+bool Endpoint::on_repeat(const Path& path, const Handshake& said, Micros now) {
   if (said.request != Handshake::kConclusion) return false;
+  const auto grave = graves_.find({path.peer, said.socket_id});
+  if (grave != graves_.end()) {
+    const Tombstone& stone = tombstones_.at(grave->second);
+    if (stone.peer_initial == said.initial_sequence && now - stone.buried_at < kTombstoneLife) return true;
+  }
   const auto found = accepted_.find({path.peer, said.socket_id});
   if (found == accepted_.end()) return false;
   Flow& flow = *found->second;
@@ -515,14 +520,22 @@ void Endpoint::remove(Flow& flow, Micros now) {
       const auto found = accepted_.find({flow.path.peer, agreement.peer_socket_id});
       if (found != accepted_.end() && found->second == &flow) accepted_.erase(found);
     }
-    if (burials_.size() >= kMostTombstones) {
-      tombstones_.erase(burials_.front());
-      burials_.pop_front();
-    }
-    tombstones_[flow.id] = {flow.path.peer, agreement.peer_socket_id, now, 0};
-    burials_.push_back(flow.id);
+    bury(flow, agreement, now);
   }
   flows_.erase(std::exchange(flow.id, 0));  // may be the last to hold it
+}
+
+void Endpoint::bury(const Flow& flow, const Agreement& agreement, Micros now) {
+  if (burials_.size() >= kMostTombstones) {
+    const auto oldest = tombstones_.find(burials_.front());
+    const auto grave = graves_.find({oldest->second.peer, oldest->second.peer_id});
+    if (grave != graves_.end() && grave->second == oldest->first) graves_.erase(grave);
+    tombstones_.erase(oldest);
+    burials_.pop_front();
+  }
+  tombstones_[flow.id] = {flow.path.peer, agreement.peer_socket_id, agreement.peer_initial, now, 0};
+  burials_.push_back(flow.id);
+  if (flow.accepted) graves_[{flow.path.peer, agreement.peer_socket_id}] = flow.id;
 }
 
 // Every peer is told at once rather than left to find out.

@@ -62,6 +62,7 @@ class Endpoint {
   struct Tombstone {
     SocketAddress peer;
     uint32_t peer_id = 0;
+    uint32_t peer_initial = 0;
     Micros buried_at = 0;
     Micros answered_at = 0;
   };
@@ -85,7 +86,7 @@ class Endpoint {
   void on_unaddressed(const Path& path, const PacketView& packet, Micros now);
   void on_request(const Path& path, const Handshake& said, Micros now);
   bool on_rendezvous(const Path& path, const Handshake& said, const PacketView& packet, Micros now);
-  bool on_repeat(const Path& path, const Handshake& said);
+  bool on_repeat(const Path& path, const Handshake& said, Micros now);
   void accept(const std::shared_ptr<Listener>& listener, const Path& path, const Verdict& verdict, Micros now);
   void reply(const Path& path, const Handshake& handshake, uint32_t destination);
   void on_lost_packet(const Path& path, uint32_t id, const PacketView& packet, Micros now);
@@ -94,6 +95,7 @@ class Endpoint {
   void give_up(Flow& flow, const Error& error);
   void begin(const std::shared_ptr<Flow>& flow, Micros now);
   void remove(Flow& flow, Micros now);
+  void bury(const Flow& flow, const Agreement& agreement, Micros now);
   void say_farewell();
   uint32_t free_id();
   void touch(Flow& flow);
@@ -117,6 +119,7 @@ class Endpoint {
   std::unordered_map<Stranger, Flow*, StrangerHash> accepted_;
   std::vector<Flow*> rendezvous_;
   std::unordered_map<uint32_t, Tombstone> tombstones_;
+  std::unordered_map<Stranger, uint32_t, StrangerHash> graves_;  // where in tombstones_ who was accepted lies
   std::deque<uint32_t> burials_;
   DeadlineHeap<Flow> deadlines_;
   std::vector<Flow*> touched_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <utility>
 
 namespace longhaul::udt {
 namespace {
@@ -151,12 +152,19 @@ bool Flow::enough_room() const {
   return connection && (connection->peer_gone() || connection->free_packets() >= write_wanted);
 }
 
+bool Flow::worth_telling() {
+  if (!connection || failure || closed || connection->peer_gone()) return true;
+  const bool just_established = !std::exchange(establishment_told_, true);
+  const bool delivered = connection->free_packets() == connection->send_capacity();
+  return just_established || delivered || connection->unsent_packets() < unsent_wanted;
+}
+
 Flow::Notices Flow::settle() {
   if (readiness_used_) {
     readiness_.readable.set(can_read_or_fails());
     readiness_.writable.set(can_write_or_fails());
   }
-  return {read_wanted > 0 && enough_to_read(), write_wanted > 0 && enough_room(), watchers > 0};
+  return {read_wanted > 0 && enough_to_read(), write_wanted > 0 && enough_room(), watchers > 0 && worth_telling()};
 }
 
 void Flow::notify(const Notices& notices) {

@@ -47,6 +47,7 @@ class Flow {
   size_t read_wanted = 0;           // bytes; 0: nobody waits
   size_t write_wanted = 0;          // packets of room; 0: nobody waits
   int watchers = 0;
+  int64_t unsent_wanted = 0;        // a watcher waits for fewer unsent packets than this
   bool reading = false;  // a thread has a claim, or waits for one
   bool writing = false;
 
@@ -77,6 +78,7 @@ class Flow {
 
   // Everybody.
   bool connecting() const { return !connection && !failure && !closed; }
+  bool worth_telling();  // a watcher may have what it waits for
   bool enough_to_read() const;  // for who waits, or it fails
   bool enough_room() const;
   bool can_read_or_fails() const;
@@ -98,6 +100,7 @@ class Flow {
 
   Readiness readiness_;
   bool readiness_used_ = false;
+  bool establishment_told_ = false;
   int handshakes_unanswered_ = 0;
   Micros handshake_sent_at_ = 0;
 };

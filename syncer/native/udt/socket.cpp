@@ -85,17 +85,17 @@ class While {
 
 class Watch {
  public:
-  Watch(std::unique_lock<std::mutex>& lock, int& watchers) : lock_(lock), watchers_(watchers) { ++watchers_; }
+  Watch(std::unique_lock<std::mutex>& lock, Flow& flow) : lock_(lock), flow_(flow) { ++flow_.watchers; }
   ~Watch() {
     if (!lock_.owns_lock()) lock_.lock();
-    --watchers_;
+    if (--flow_.watchers == 0) flow_.unsent_wanted = 0;
   }
   Watch(const Watch&) = delete;
   Watch& operator=(const Watch&) = delete;
 
  private:
   std::unique_lock<std::mutex>& lock_;
-  int& watchers_;
+  Flow& flow_;
 };
 
 // After the application changed something: the endpoint's thread looks at it if it has to do so earlier than it planned.
@@ -111,6 +111,15 @@ void changed(Endpoint& endpoint, const std::shared_ptr<Flow>& flow) {
 void check_can_write(const Flow& flow) {
   if (flow.closed || flow.failure || !flow.connection || flow.connection->peer_gone()) throw flow.broken_error();
   if (flow.ended) throw Error(ErrorKind::kClosed, "the end of what is written was announced already");
+}
+
+// No more will be written. Who is at it finishes the piece that it has in hand: the end comes behind it.
+void announce_end(std::unique_lock<std::mutex>& lock, Endpoint& endpoint, const std::shared_ptr<Flow>& flow) {
+  flow->ended = true;
+  flow->writer.notify_all();
+  wait(lock, flow->writer, Patience{}, [&] { return !flow->writing; });
+  flow->connection->finish(monotonic_now());
+  changed(endpoint, flow);
 }
 
 void check_kind(SocketKind is, SocketKind wanted) {
@@ -262,7 +271,7 @@ void Socket::connect(int family, const std::string& host, int port, const Patien
   };
   try {
     std::unique_lock lock(flow->mutex);
-    Watch watch(lock, flow->watchers);
+    Watch watch(lock, *flow);
     if (!wait(lock, flow->watcher, patience, [&] { return !flow->connecting(); })) {
       throw Error(ErrorKind::kTimedOut, flow->path.peer.text() + ": no answer yet: connect timed out");
     }
@@ -365,12 +374,9 @@ void Socket::finish() {
   const auto use = connected();
   const auto& endpoint = use.endpoint;
   const auto& flow = use.flow;
-  std::lock_guard lock(flow->mutex);
+  std::unique_lock lock(flow->mutex);
   check_can_write(*flow);
-  flow->ended = true;
-  flow->connection->finish(monotonic_now());
-  changed(*endpoint, flow);
-  flow->writer.notify_all();
+  announce_end(lock, *endpoint, flow);
 }
 
 void Socket::write_message(std::span<const uint8_t> message, Micros lifetime, bool in_order, const Patience& patience) {
@@ -428,7 +434,8 @@ bool Socket::wait_unsent_below(int64_t packets, const Patience& patience) {
   const auto use = connected();
   const auto& flow = use.flow;
   std::unique_lock lock(flow->mutex);
-  Watch watch(lock, flow->watchers);
+  Watch watch(lock, *flow);
+  flow->unsent_wanted = std::max(flow->unsent_wanted, packets);
   auto broken = [&] { return flow->closed || flow->failure || !flow->connection || flow->connection->peer_gone(); };
   const bool in_time =
       wait(lock, flow->watcher, patience, [&] { return broken() || flow->connection->unsent_packets() < packets; });
@@ -440,7 +447,7 @@ bool Socket::wait_delivered(const Patience& patience) {
   const auto use = connected();
   const auto& flow = use.flow;
   std::unique_lock lock(flow->mutex);
-  Watch watch(lock, flow->watchers);
+  Watch watch(lock, *flow);
   auto delivered = [&] {
     return flow->connection && flow->connection->free_packets() == flow->connection->send_capacity();
   };
@@ -488,12 +495,9 @@ size_t Socket::close(const Patience& linger) {
         return flow->closed || flow->failure || !flow->connection || flow->connection->peer_gone();
       };
       if (!hopeless() && linger.may_block) {
-        flow->ended = true;
-        flow->connection->finish(monotonic_now());
-        changed(*endpoint, flow);
-        flow->writer.notify_all();
+        announce_end(lock, *endpoint, flow);
         try {
-          Watch watch(lock, flow->watchers);
+          Watch watch(lock, *flow);
           wait(lock, flow->watcher, linger, [&] { return hopeless() || flow->connection->finished(); });
         } catch (...) {
           interrupted = std::current_exception();

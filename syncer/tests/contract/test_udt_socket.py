@@ -305,6 +305,27 @@ def test_close_wakes_a_reader_a_writer_and_an_acceptor(pool: ThreadPoolExecutor)
                 future.result(10)
 
 
+def test_the_end_comes_behind_what_another_thread_is_writing(pool: ThreadPoolExecutor) -> None:
+    for _ in range(20):
+        client, server = pair()
+        reading = pool.submit(read_to_end, server)
+
+        def write(end: udt.UdtSocket = client) -> int:
+            done = 0
+            try:
+                while True:
+                    done += end.send(bytes(200_000))
+            except udt.Closed:
+                return done
+
+        writing = pool.submit(write)
+        while client.native.undelivered_bytes == 0 and not writing.done():
+            pass
+        assert client.close() == 0
+        assert len(reading.result(10)) >= writing.result(10)
+        server.abort()
+
+
 def test_a_second_close_and_use_after_it() -> None:
     client, server = pair()
     assert client.close() == 0
@@ -532,8 +553,8 @@ def test_ctrl_c_ends_a_wait() -> None:
 from syncer import udt
 with udt.create_server(("127.0.0.1", 0)) as listener:
     client = udt.create_connection(listener.getsockname())
-    print("waiting", flush=True)
     try:
+        print("waiting", flush=True)
         client.recv(1)
     except KeyboardInterrupt:
         print("interrupted", flush=True)
@@ -642,6 +663,31 @@ def test_garbage_and_strangers_do_no_harm(pool: ThreadPoolExecutor) -> None:
     assert client.close() == 0
     assert server.recv(1) == b""
     server.abort()
+
+
+def test_a_request_that_is_replayed_opens_nothing() -> None:
+    """While its connection lives, and after."""
+    seen: list[bytes] = []
+    with udt.create_server((LOOPBACK, 0)) as listener:
+        listener.settimeout(10)
+        with UdpRelay(listener.getsockname(), note=lambda _way, _at, datagram: seen.append(datagram)) as relay:
+            client = udt.create_connection(relay.address)
+            server, _peer = listener.accept()
+            conclusion = next(each for each in seen if each[36:40] == b"\xff\xff\xff\xff")
+            source = client.getsockname()
+            # The relay knows the client by the address that it sends from, which for one bound to all is the loopback.
+            origin = (LOOPBACK, source[1])
+            listener.settimeout(0.2)
+            relay.inject(Direction.TO_SERVER, origin, conclusion)
+            with pytest.raises(udt.TimedOut):
+                listener.accept()
+            client.sendall(b"still one")
+            assert server.recv(100) == b"still one"
+            client.close()
+            server.close()
+            relay.inject(Direction.TO_SERVER, origin, conclusion)
+            with pytest.raises(udt.TimedOut):
+                listener.accept()
 
 
 def test_a_flood_of_requests_keeps_nothing() -> None:
