@@ -7,9 +7,10 @@ namespace longhaul::udt {
 
 namespace {
 constexpr double kTarget = 0.030;  // seconds of queue; LEDBAT++ has 60 ms, RFC 6817 at most 100
+constexpr double kSmallestTarget = 0.002;
 constexpr double kInitialWindow = 4;
 constexpr double kSmallestWindow = 2;
-constexpr double kLossThreshold = 0.02;  // lost by chance: this share of a round, and what deviates
+constexpr double kLossThreshold = 0.06;  // lost by chance: this share of a round, and what deviates
 constexpr Micros kBaseHistory = 60'000'000;
 constexpr Micros kRecent = 100'000;
 constexpr double kSlowdownEvery = 9;  // times as long as a slowdown takes
@@ -19,6 +20,7 @@ constexpr double kPacingGain = 1.25;  // above window / round trip, so that the 
 BackgroundControl::BackgroundControl(const ControlSettings& settings)
     : ceiling_(settings.ceiling),
       window_(kInitialWindow),
+      target_(kTarget),
       base_delay_(kBaseHistory),
       recent_delay_(kRecent),
       base_round_trip_(kBaseHistory),
@@ -65,6 +67,8 @@ void BackgroundControl::observe_loss(const Feedback& feedback, bool new_round) {
     bool many = static_cast<double>(round_lost_) > expected + 3 * std::sqrt(expected) + 2;
     if (queued || many) {
       reduced_this_round_ = true;
+      // A buffer that is shorter than the target would never show that others need it.
+      if (queued) target_ = std::clamp(0.4 * longest, kSmallestTarget, kTarget);
       window_ = std::max(window_ / 2, kSmallestWindow);
       ssthresh_ = window_;
       if (phase_ == Phase::kSlowStart) {
@@ -93,7 +97,7 @@ void BackgroundControl::on_feedback(const Feedback& feedback) {
   }
   if (phase_ == Phase::kSlowStart) {
     if (!feedback.application_limited) window_ += gain() * static_cast<double>(feedback.newly_delivered);
-    if (window_ >= ssthresh_ || (first_slow_start_ && queue_ > 0.75 * kTarget)) {
+    if (window_ >= ssthresh_ || (first_slow_start_ && queue_ > 0.75 * target_)) {
       phase_ = Phase::kSteady;
       first_slow_start_ = false;
       Micros slowdown = slowdown_since_ > 0 ? feedback.now - slowdown_since_ : 0;
@@ -105,6 +109,7 @@ void BackgroundControl::on_feedback(const Feedback& feedback) {
   if (feedback.now >= slowdown_at_) {
     ssthresh_ = window_;
     window_ = kSmallestWindow;
+    target_ = std::min(kTarget, 1.2 * target_);
     phase_ = Phase::kSlowdown;
     slowdown_since_ = feedback.now;
     slowdown_until_ = feedback.now + 2 * feedback.smoothed_rtt;
@@ -118,7 +123,7 @@ void BackgroundControl::on_round(Micros) {
   double grown = was_limited_ ? 0 : gain();
   was_limited_ = false;
   // Below the target by additive increase, above it by a decrease in proportion, of half at most.
-  double above = queue_ / kTarget - 1;
+  double above = queue_ / target_ - 1;
   double change = above <= 0 ? grown * std::max(1.0, window_ / 64) * std::min(1.0, -4 * above)
                              : std::max(grown - window_ * above, -window_ / 2);
   window_ = std::max(window_ + change, kSmallestWindow);

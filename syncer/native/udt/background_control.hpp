@@ -36,6 +36,7 @@ class BackgroundControl final : public CongestionControl {
   Phase phase_ = Phase::kSlowStart;
   bool first_slow_start_ = true;
   double window_;            // packets
+  double target_;            // seconds of queue
   double ssthresh_ = 1e12;   // packets
   double round_trip_ = 0.1;  // seconds, smoothed
   double queue_ = 0;         // seconds
