@@ -214,6 +214,8 @@ class TransportChoice:
         if self.pinned != AUTO:
             self._holder = self.pinned
             self.reason = "pinned"
+            if self.is_dead(self.pinned, now):
+                self.reason = f"pinned; {self._dead_in_words(self.pinned)}"
             if self.pinned not in self._available:
                 self.reason = f"pinned to {self.pinned}, which not both sites run"
                 return ""

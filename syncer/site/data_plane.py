@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
@@ -18,12 +17,12 @@ import structlog
 from syncer.core.transport_choice import Sample, TransportChoice
 from syncer.site.home import AUTO, Config
 from syncer.site.link_samples import samples_between
+from syncer.site.link_state import FIRST_PAUSE_S, Link, Session
 from syncer.site.mover_hub import MoverHub
 from syncer.site.speed_tests import SpeedTests
 from syncer.wire import mover_protocol as protocol
 from syncer.wire.control import REASON_LIMIT, Message, SessionClosed, SessionOffer, SpeedMeasured, Transports
 
-FIRST_PAUSE_S = 0.3
 LONGEST_PAUSE_S = 5.0
 OPENING_S = 15.0
 OPENING_WITH_ANOTHER_S = 5.0
@@ -48,43 +47,15 @@ class Listener(Protocol):
     def say(self, site: str, message: Message) -> None: ...
 
 
-@dataclass
-class _Session:
-    number: int
-    site: str
-    transport: str
-    up: bool = False
-    opened_at: float = field(default_factory=time.monotonic)
-    up_at: float = 0.0
-    progress_at: float = field(default_factory=time.monotonic)
-    stats: protocol.SessionStats | None = None
-    stats_at: float = 0.0
-    owed: bool = False
-    """Content was owed when the stats came."""
-    rates_bps: tuple[int, int] = (0, 0)
-
-
-@dataclass
-class _Link:
-    """A connected peer. ``current`` is the session in use and ``candidate`` the one that is coming up; 0: none."""
-
-    current: int = 0
-    candidate: int = 0
-    pause: float = FIRST_PAUSE_S
-    offer_at: float = 0.0
-    peer: Transports | None = None
-    said: Transports | None = None
-
-
 class DataPlane:
     """``endpoint``: where the movers find this coordinator."""
 
     def __init__(self, config: Config, endpoint: str, listener: Listener) -> None:
         self.config = config
         self._listener = listener
-        self._links: dict[str, _Link] = {}
+        self._links: dict[str, Link] = {}
         self._choices: dict[str, TransportChoice] = {}
-        self._sessions: dict[int, _Session] = {}
+        self._sessions: dict[int, Session] = {}
         self._owing: set[str] = set()
         self._forced: dict[str, str] = {}
         self.hub = MoverHub(endpoint, config.address, config.data_port, self)
@@ -111,7 +82,7 @@ class DataPlane:
     # peers
 
     def peer_connected(self, site: str) -> None:
-        self._links[site] = _Link()
+        self._links[site] = Link()
         self._review()
 
     def peer_disconnected(self, site: str) -> None:
@@ -143,7 +114,7 @@ class DataPlane:
             self._end(link.candidate, tell=False)
         link.candidate = offer.session
         self._open(
-            _Session(offer.session, site, offer.transport),
+            Session(offer.session, site, offer.transport),
             *("connect", peer.address, offer.port, offer.receive_key, offer.send_key),
         )
 
@@ -205,8 +176,11 @@ class DataPlane:
         if link is None:
             return "not connected"
         if self.decides(site):
-            return "the other site is asked" if link.peer is None else self.choice(site).reason
-        return f"chosen by {site}, in its words: {link.peer.reason if link.peer is not None else 'nothing yet'}"
+            reason = "the other site is asked" if link.peer is None else self.choice(site).reason
+        else:
+            reason = f"chosen by {site}, in its words: {link.peer.reason if link.peer is not None else 'nothing yet'}"
+        problems = [f"{each.name}: {each.problem}" for each in self.hub.movers.values() if each.problem]
+        return "; ".join([reason, *problems])
 
     def force(self, site: str, transport: str) -> None:
         """For a speed test: use this transport for now; "": as before."""
@@ -233,7 +207,7 @@ class DataPlane:
 
     # sessions
 
-    def _open(self, session: _Session, role: str, address: str, port: int, send_key: bytes, receive_key: bytes) -> None:
+    def _open(self, session: Session, role: str, address: str, port: int, send_key: bytes, receive_key: bytes) -> None:
         self._sessions[session.number] = session
         self.hub.tell(
             session.transport,
@@ -295,7 +269,7 @@ class DataPlane:
                 self._choose(site, link, link.peer, now)
             self._say_transports(site, link)
 
-    def _say_transports(self, site: str, link: _Link) -> None:
+    def _say_transports(self, site: str, link: Link) -> None:
         mine = Transports(
             running=self.hub.running,
             pinned=self.config.transport_to(site),
@@ -306,7 +280,7 @@ class DataPlane:
             link.said = mine
             self._listener.say(site, mine)
 
-    def _choose(self, site: str, link: _Link, peer: Transports, now: float) -> None:
+    def _choose(self, site: str, link: Link, peer: Transports, now: float) -> None:
         choice, own_pin = self.choice(site), self.config.transport_to(site)
         choice.set_available(tuple(each for each in self.hub.running if each in peer.running))
         choice.pin(own_pin if own_pin != AUTO else peer.pinned)
@@ -322,7 +296,7 @@ class DataPlane:
             return
         link.candidate = secrets.randbits(62) | 1
         send_key, receive_key = secrets.token_bytes(32), secrets.token_bytes(32)
-        self._open(_Session(link.candidate, site, wanted), "accept", "", 0, send_key, receive_key)
+        self._open(Session(link.candidate, site, wanted), "accept", "", 0, send_key, receive_key)
         self._listener.say(
             site,
             SessionOffer(
@@ -374,7 +348,7 @@ class DataPlane:
             case protocol.SpeedResult():
                 self.speed_tests.result(message)
 
-    def _came_up(self, session: _Session) -> None:
+    def _came_up(self, session: Session) -> None:
         now, link = time.monotonic(), self._links.get(session.site)
         if link is None:
             return
@@ -388,7 +362,7 @@ class DataPlane:
             self._end(before, tell=True)
         self._listener.data_path_up(session.site)
 
-    def _take_stats(self, session: _Session, stats: protocol.SessionStats) -> None:
+    def _take_stats(self, session: Session, stats: protocol.SessionStats) -> None:
         now, before = time.monotonic(), session.stats
         if before is None or before.content_received != stats.content_received:
             session.progress_at = now

@@ -67,6 +67,7 @@ def test_a_udp_port_in_use_means_tcp_until_it_is_free(make_sites: MakeSites) -> 
         for site in (one, two):
             site.start()
         wait_for_transport("tcp", one, two)
+        assert "mover-udt: cannot listen" in link(two)["reason"]
         carries(one, two, "over tcp")
     wait_for_transport("udt", one, two)
     carries(two, one, "over udt")

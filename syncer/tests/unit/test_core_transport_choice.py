@@ -101,6 +101,15 @@ def test_a_transport_that_does_not_come_up_is_left_and_tried_again() -> None:
     assert link.current == "tcp", "the second pause is longer"
 
 
+def test_a_pinned_transport_that_does_not_come_up_is_not_left_but_told() -> None:
+    link = Link(tcp=100, udt=100)
+    link.choice.pin("udt")
+    link.choice.failed("udt", link.now, timed_out=True, reason="no answer")
+    link.follow()
+    assert link.current == "udt"
+    assert "no answer" in link.choice.reason
+
+
 def test_one_that_comes_up_and_breaks_again_and_again_is_left_too() -> None:
     link = Link(tcp=100, udt=100)
     for _ in range(2):
