@@ -30,8 +30,12 @@ def tell_trials(trials: Sequence[Trial], *, whole: bool, as_json: bool) -> None:
     if whole:
         for trial in trials:
             print(trial.key)
-    text = f"{len(cells)} cells, {len(trials)} trials, about {brief_minutes(seconds)}"
+    text = f"{_count(len(cells), 'cell')}, {_count(len(trials), 'trial')}, about {brief_minutes(seconds)}"
     Console(stderr=not whole).print(text, highlight=False)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def brief_minutes(seconds: float) -> str:
@@ -105,7 +109,7 @@ def tell_record(record: BenchRecord, page: Path, *, interrupted: bool = False) -
     console = Console(stderr=interrupted)
     if interrupted:
         console.print(
-            f"Interrupted after {len(record.results)} trials; --resume {page} goes on.", highlight=False, soft_wrap=True
+            f"Interrupted after {_count(len(record.results), 'trial')}; --resume {page} goes on.", highlight=False, soft_wrap=True
         )
         return
     for title, head, rows in bench_tables(record):
