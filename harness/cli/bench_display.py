@@ -109,7 +109,9 @@ def tell_record(record: BenchRecord, page: Path, *, interrupted: bool = False) -
     console = Console(stderr=interrupted)
     if interrupted:
         console.print(
-            f"Interrupted after {_count(len(record.results), 'trial')}; --resume {page} goes on.", highlight=False, soft_wrap=True
+            f"Interrupted after {_count(len(record.results), 'trial')}; --resume {page} goes on.",
+            highlight=False,
+            soft_wrap=True,
         )
         return
     for title, head, rows in bench_tables(record):
