@@ -162,20 +162,13 @@ Ack Acknowledger::take_ack(const ReceiveBuffer& buffer, uint32_t peer_initial, b
     number = 0;
     return ack;
   }
-  if (now - rate_mark_at_ >= 5 * kInterval) {
-    double rate = static_cast<double>(arrived_ - rate_mark_) * 1e6 / static_cast<double>(now - rate_mark_at_);
-    receive_rate_ = receive_rate_ == 0 ? rate : receive_rate_ * 0.75 + rate * 0.25;
-    most_rate_ = std::max(most_rate_ * 0.99, rate);
-    rate_mark_ = arrived_;
-    rate_mark_at_ = now;
-  }
   number = next_number_++ & kSequenceMask;
   ack.rtt_us = static_cast<uint32_t>(rtt_);
   ack.rtt_variance_us = static_cast<uint32_t>(rtt_variance_);
   // UDT4 never announces less than two: a closed window that nothing reopens would be for ever.
   ack.available_packets = static_cast<uint32_t>(std::max<size_t>(buffer.available(), 2));
-  ack.receive_rate = static_cast<uint32_t>(receive_rate_);
-  ack.link_capacity = static_cast<uint32_t>(most_rate_);
+  ack.receive_rate = static_cast<uint32_t>(speed_.rate());
+  ack.link_capacity = static_cast<uint32_t>(speed_.capacity());
   full_told_ = buffer.acknowledged();
   remember(number, now);
   remembered_[number % kRememberedAcks].acknowledged = full_told_;

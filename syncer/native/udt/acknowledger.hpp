@@ -11,6 +11,7 @@
 #include <span>
 #include <vector>
 
+#include "arrival_speed.hpp"
 #include "numbers.hpp"
 #include "packet.hpp"
 #include "receive_buffer.hpp"
@@ -28,6 +29,8 @@ class Acknowledger {
   // A data packet came. `stamp`: its time stamp; `beyond_highest`: the highest that had arrived before it, plus one.
   void on_arrival(PacketNumber number, PacketNumber highest_before, ReceiveBuffer::Arrival arrival, uint32_t stamp,
                   Micros now);
+  // The same packet, if the peer is a plain one.
+  void observe_speed(uint32_t sequence, Micros now) { speed_.on_arrival(sequence, now); }
   void on_dropped(PacketNumber first, PacketNumber last);  // the sender gives these up
   // A drop request tells of packets beyond the highest that arrived: [first, end) before them are missing.
   void on_gap_before_drop(PacketNumber first, PacketNumber end, uint32_t stamp, Micros now);
@@ -101,10 +104,7 @@ class Acknowledger {
   PacketNumber full_told_ = 0;
   PacketNumber confirmed_ = 0;  // an ACK2 came for an ACK up to here
   PacketNumber light_told_ = 0;
-  double receive_rate_ = 0;  // packets a second
-  double most_rate_ = 0;     // the same, the most of late
-  int64_t rate_mark_ = 0;
-  Micros rate_mark_at_ = 0;
+  ArrivalSpeed speed_;
   struct Remembered {
     uint32_t number = 0;
     Micros at = 0;

@@ -8,7 +8,7 @@ namespace longhaul::udt {
 namespace {
 
 constexpr uint32_t kMessageMask = 0x1fffffff;
-constexpr int kMostHellos = 20;
+constexpr int kMostHellos = 8;  // a plain UDT4 peer answers none
 constexpr Micros kHelloInterval = 250'000;
 constexpr Micros kKeepAlive = 1'000'000;
 constexpr Micros kAck2Interval = 20'000;
@@ -107,6 +107,7 @@ void Connection::on_data(const PacketView& packet, Micros now) {
     check_end();
   }
   acknowledger_.on_arrival(number, highest, arrival, packet.data.timestamp, now);
+  if (!extended()) acknowledger_.observe_speed(packet.data.sequence, now);
 }
 
 
@@ -455,7 +456,13 @@ void Connection::emit_control(Micros now, Outbox& outbox) {
     end_at_ = now + end_repeat();
   if (acknowledgement_deadline() <= now) emit_acknowledgement(now, outbox);
   if (ack2_due_ && put_control({ControlType::kAck2, 0, *ack2_due_, 0, 0}, 4, now, outbox, word)) ack2_due_.reset();
-  if (now >= keep_alive_deadline()) put_control({ControlType::kKeepAlive, 0, 0, 0, 0}, 4, now, outbox, word);
+  if (now >= keep_alive_deadline()) {
+    // A plain UDT4 peer says nothing to a keep-alive, and none of its own as long as it hears us; an ACK it answers.
+    if (extended())
+      put_control({ControlType::kKeepAlive, 0, 0, 0, 0}, 4, now, outbox, word);
+    else
+      put_ack(false, now, outbox);
+  }
 }
 
 void Connection::emit_drop_requests(Micros now, Outbox& outbox) {
@@ -512,15 +519,18 @@ void Connection::emit_acknowledgement(Micros now, Outbox& outbox) {
   }
 }
 
+void Connection::put_ack(bool light, Micros now, Outbox& outbox) {
+  uint32_t initial = settings_.agreement.peer_initial;
+  bool put = put_control({ControlType::kAck, 0, 0, 0, 0}, 24, now, outbox, [&](uint8_t* body, ControlHeader& header) {
+    return write_ack(acknowledger_.take_ack(receive_, initial, light, header.info, now), body);
+  });
+  if (put) ++counted_.acknowledgements_sent;
+}
+
 void Connection::emit_plain_acknowledgements(Micros now, Outbox& outbox) {
   uint32_t initial = settings_.agreement.peer_initial;
   bool full = closed_ || acknowledger_.ack_deadline(receive_) <= now;
-  if (full || acknowledger_.light_ack_due(receive_)) {
-    bool put = put_control({ControlType::kAck, 0, 0, 0, 0}, 24, now, outbox, [&](uint8_t* body, ControlHeader& header) {
-      return write_ack(acknowledger_.take_ack(receive_, initial, !full, header.info, now), body);
-    });
-    if (put) ++counted_.acknowledgements_sent;
-  }
+  if (full || acknowledger_.light_ack_due(receive_)) put_ack(!full, now, outbox);
   if (acknowledger_.nak_deadline() <= now) {
     bool put = put_control({ControlType::kNak, 0, 0, 0, 0}, payload_size_, now, outbox,
                            [&](uint8_t* body, ControlHeader&) {

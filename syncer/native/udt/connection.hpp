@@ -165,6 +165,7 @@ class Connection {
   std::optional<PacketNumber> next_to_send(Micros now);
   bool put_end(Micros now, Outbox& outbox);
   void emit_acknowledgement(Micros now, Outbox& outbox);
+  void put_ack(bool light, Micros now, Outbox& outbox);
   void emit_plain_acknowledgements(Micros now, Outbox& outbox);
   // False when the outbox has no room; `fill` writes the body and returns its size.
   template <typename Fill>

@@ -273,17 +273,32 @@ TEST_CASE("a peer that falls silent is noticed when it should be, busy or idle")
   }
 }
 
-TEST_CASE("an idle connection stays, with few packets") {
-  const LinkModel link = link_of();
-  Simulation simulation(link, link);
-  auto& flow = simulation.add_flow(settings_of(link), settings_of(link));
-  flow.left->to_write = 1'000;
-  simulation.run(kStart + 2 * kSecond);
-  const int64_t before = simulation.to_right.offered + simulation.to_left.offered;
-  simulation.run(kStart + 62 * kSecond);
-  CHECK(flow.left->connection.peer_state() == PeerState::kOpen);
-  CHECK(flow.right->connection.peer_state() == PeerState::kOpen);
-  CHECK(simulation.to_right.offered + simulation.to_left.offered - before <= 60 * 5);
+TEST_CASE("an idle connection stays, with few packets, also to a plain peer and before anything was sent") {
+  for (const bool extensions : {true, false}) {
+    for (const uint64_t bytes : {uint64_t{0}, uint64_t{1'000}}) {
+      CAPTURE(extensions);
+      CAPTURE(bytes);
+      const LinkModel link = link_of();
+      Simulation simulation(link, link);
+      ConnectionSettings left = settings_of(link), right = settings_of(link);
+      right.extensions = extensions;
+      auto& flow = simulation.add_flow(left, right);
+      flow.left->to_write = bytes;
+      // As libudt, this peer speaks only when it is asked: its keep-alives are lost.
+      if (!extensions)
+        simulation.to_left.drop = [](std::span<const uint8_t> datagram, Micros) {
+          const auto packet = parse_packet(datagram);
+          return packet->is_control && packet->control.type != ControlType::kAck2 &&
+                 (packet->control.type != ControlType::kAck || packet->control.info > 2);
+        };
+      simulation.run(kStart + 3 * kSecond);
+      const int64_t before = simulation.to_right.offered + simulation.to_left.offered;
+      simulation.run(kStart + 63 * kSecond);
+      CHECK(flow.left->connection.peer_state() == PeerState::kOpen);
+      CHECK(flow.right->connection.peer_state() == PeerState::kOpen);
+      CHECK(simulation.to_right.offered + simulation.to_left.offered - before <= 60 * 5);
+    }
+  }
 }
 
 TEST_CASE("a clean end and a break are told apart") {
