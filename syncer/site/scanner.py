@@ -24,6 +24,7 @@ SETTLE_S = 0.04
 FULL_SCAN_S = 600.0
 DEGRADED_SCAN_S = 15.0
 CHUNK = 1000
+FIRST_CHUNK = 100
 
 log = structlog.get_logger("scanner")
 
@@ -156,8 +157,8 @@ class Scanner:
             if missing:
                 gone = await self._folder.absent(sorted(missing))
                 self._report([LocalState(path=path, kind=None) for path in gone], mark)
-            for start in range(0, len(changed), CHUNK):
-                states, again = await self._folder.read(changed[start : start + CHUNK])
+            for part in _in_chunks(changed):
+                states, again = await self._folder.read(part)
                 for path in again:
                     self.look_later(path)
                 self._report(states, mark)
@@ -206,6 +207,14 @@ class Scanner:
                 was_directory = entry.kind is Kind.DIRECTORY and not entry.deleted
                 if was_directory and (observed is None or observed.kind is not Kind.DIRECTORY):
                     yield from self._index.entries(entry.path)
+
+
+def _in_chunks(changed: list[Observed]) -> Iterator[list[Observed]]:
+    """Small ones first: peers hear of the first files while the rest is hashed."""
+    start, size = 0, FIRST_CHUNK
+    while start < len(changed):
+        yield changed[start : start + size]
+        start, size = start + size, min(2 * size, CHUNK)
 
 
 def _is_as_known(stored: StoredEntry, observed: Observed) -> bool:
