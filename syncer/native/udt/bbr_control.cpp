@@ -3,55 +3,68 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 
 namespace longhaul::udt {
 
 namespace {
 
-constexpr double kInitialWindow = 32;
+// Numbers without a source in the text are tuned: over constant paths, the traces of topologies/traces, pairs of flows and
+// competitors, with tests/native/control_grid.
+
+constexpr double kInitialWindow = 32;  // packets
 constexpr double kInitialRoundTrip = 0.1;
 constexpr double kSlowest = 1;  // packets a second
 constexpr double kSmallestWindow = 4;
-constexpr double kWindowFactor = 1.15;  // some of what is in flight is lost, and not yet known to be
+constexpr Micros kHistory = 20'000'000;  // of the path's own delay
+
+// The window lets the rate govern: it holds what the path and the target queue hold, late reports (seconds), and what is
+// lost but not yet known to be.
 constexpr double kWindowSlack = 0.020;
-constexpr double kStartUpGain = 2.77;
-constexpr double kSilentGain = 0.06;
-constexpr double kResumeShare = 0.25;
-constexpr double kFullLoss = 0.2;  // in start-up: more than chance may take
-constexpr double kFirstDrainGain = 0.5;
-constexpr Micros kDrainFresh = 1'000'000;
-constexpr Micros kHistory = 20'000'000;
-
-// The target queue, at one packet a second: 6 ms at 200 Mbit/s, 20 at 20, 62 at 2.
-constexpr double kTarget = 0.8;
-constexpr double kLowestLimit = 0.25;
-constexpr double kNoiseShare = 1.7;
-constexpr double kLow = 0.5;
-constexpr double kNoisy = 1.0;
-constexpr double kAbortNoise = 1.0;
-constexpr double kMostNoise = 0.006;
-constexpr double kSteering = 0.5;  // of the queue's excess, made good in one feedback delay
-constexpr double kStuckGain = 0.9;  // when making room has not helped
-constexpr double kLowestGain = 0.6;
-constexpr double kHighestGain = 1.05;
-constexpr double kRefillGain = 1.5;
-constexpr double kHighestBoosted = 1.2;
-
-// The growing gains while the queue stays empty and the delivered rate follows.
-constexpr std::array<double, 9> kGrowth = {1, 1.05, 1.15, 1.35, 1.7, 2, 2, 2, 2};
-constexpr int64_t kGrowthRounds = 2;  // until a gain shows in the delivered rate
-
+constexpr double kWindowFactor = 1.15;
 // How late reports are on average: what is in flight besides what the path holds.
 constexpr double kReportLag = 0.005;
 
-// Others' queue: how the target follows and falls.
-constexpr double kStuckQueue = 1.4;
-constexpr double kYield = 0.9;
-// What is left of the queue after draining: which share of the own target it must exceed, and how fast it is believed.
+// Start-up.
+constexpr double kStartUpGain = 2.77;  // 4 ln 2: doubles the rate each round trip
+constexpr double kFullLoss = 0.2;      // more than chance may take
+constexpr double kFirstDrainGain = 0.5;
+
+// After silence.
+constexpr double kSilentGain = 0.06;
+constexpr double kResumeShare = 0.25;
+
+// The target queue in seconds, for one packet a second: 6 ms at 200 Mbit/s, 20 at 20, 62 at 2.
+constexpr double kTarget = 0.8;
+constexpr double kLowestLimit = 0.25;
+constexpr double kNoiseShare = 1.7;
+constexpr double kMostNoise = 0.006;
+
+constexpr double kSteering = 0.5;  // of the queue's excess is made good in one feedback delay
+constexpr double kLowestGain = 0.6;
+constexpr double kStuckGain = 0.9;  // the lowest when making room has not helped
+constexpr double kHighestGain = 1.05;
+constexpr double kHighestBoosted = 1.2;
+constexpr double kRefillGain = 1.5;
+
+// Growth: gains that rise while the queue is below this share of the target and the delivered rate follows.
+constexpr double kLow = 0.5;
+constexpr std::array<double, 9> kGrowth = {1, 1.05, 1.15, 1.35, 1.7, 2, 2, 2, 2};
+constexpr int64_t kGrowthRounds = 2;  // until a gain shows in the delivered rate
+constexpr double kFollowed = 0.4;     // of the gain
+
+// Overflow is what is lost beyond the chance that a drain has shown this lately.
+constexpr Micros kDrainFresh = 1'000'000;
+
+// What is left of the queue after draining: what it must exceed, as a share of the own target, and how fast it is believed.
 constexpr double kFloorMargin = 0.3;
-constexpr double kLongerPath = 0.8;
 constexpr double kFloorRise = 0.7;
 constexpr double kHighestFloor = 0.020;
+constexpr double kLongerPath = 0.8;  // of the queue left: the path has become longer
+
+// Others' queue: when it counts as stuck, and how the target follows and falls.
+constexpr double kStuckQueue = 1.4;  // targets
+constexpr double kYield = 0.9;       // of its rate a flow yields first
 constexpr Micros kPatience = 300'000;
 constexpr double kBoostRaise = 1.5;
 constexpr double kBoostFall = 0.75;  // each time the queue is drained
@@ -76,10 +89,7 @@ double BbrControl::rate() const {
 
 double BbrControl::window() const {
   double round_trip = delay_.smallest_rtt();
-  switch (phase_) {
-    case Phase::kStartUp: return std::max(window_start_up_, 2.2 * bandwidth_ * (round_trip + 0.01));
-    default: break;
-  }
+  if (phase_ == Phase::kStartUp) return std::max(window_start_up_, 2.2 * bandwidth_ * (round_trip + 0.01));
   double allowed = round_trip + target_queue() + kWindowSlack;
   return std::max(kSmallestWindow, kWindowFactor * std::max(1.0, gain_) * bandwidth_ * allowed);
 }
@@ -156,13 +166,12 @@ void BbrControl::cut_to_drained_rate(const Feedback& feedback) {
     drained_since_ = 0;
     return;
   }
+  if (feedback.newly_delivered == 0) return;  // of a plain UDT4 peer deliveries come to light in lumps
   if (drained_since_ == 0) {
-    if (feedback.newly_delivered == 0) return;
     drained_since_ = feedback.now;
     drained_delivered_ = feedback.delivered;
     return;
   }
-  if (feedback.newly_delivered == 0) return;  // of a plain UDT4 peer deliveries come to light in lumps
   Micros elapsed = feedback.now - drained_since_;
   Micros enough = std::max<Micros>(30'000, static_cast<Micros>(delay_.smallest_rtt() * 0.5e6));
   if (elapsed < enough) return;
@@ -193,7 +202,8 @@ void BbrControl::learn_chance(const Feedback& feedback, bool new_round) {
 
 void BbrControl::start_up(const Feedback& feedback, bool new_round) {
   learn_chance(feedback, new_round);
-  bool full = delay_.queue() > std::clamp(delay_.smallest_rtt() / 8, 0.004, 0.016) + 2 * delay_.noise();  // RFC 9406's threshold
+  double threshold = std::clamp(delay_.smallest_rtt() / 8, 0.004, 0.016);  // as in RFC 9406
+  bool full = delay_.queue() > threshold + 2 * delay_.noise();
   if (new_round && !feedback.application_limited) {
     double rate = rates_.best(rate_round_, 0);
     if (rate > 1.25 * plateau_ || rate == 0) {
@@ -210,7 +220,6 @@ void BbrControl::start_up(const Feedback& feedback, bool new_round) {
   bandwidth_ = std::max(bandwidth_, window_start_up_ / (kStartUpGain * (delay_.smallest_rtt() + 0.01)));
   if (!full) return;
   bandwidth_ = rates_.best(rate_round_, bandwidth_);
-  phase_ = Phase::kFirstDrain;
   losses_.begin_judging();
   begin_drain(feedback);
   phase_ = Phase::kFirstDrain;
@@ -225,7 +234,7 @@ void BbrControl::begin_cruise(Micros now) {
   refill_until_ = now + static_cast<Micros>(1e6 * delay_.smallest_rtt());
   Micros rounds = static_cast<Micros>(12e6 * delay_.smallest_rtt());
   bool first = drained_at_ == 0;
-  drain_at_ = first ? now + std::max<Micros>(300'000, rounds / 4) : now + std::max(rounds, static_cast<Micros>(chance(2e6, 3e6)));
+  drain_at_ = now + (first ? std::max<Micros>(300'000, rounds / 4) : std::max(rounds, static_cast<Micros>(chance(2e6, 3e6))));
 }
 
 void BbrControl::begin_drain(const Feedback& feedback) {
@@ -253,7 +262,7 @@ void BbrControl::end_drain(const Feedback& feedback) {
   begin_cruise(feedback.now);
   drained_at_ = feedback.now;
   // Where an empty queue cannot be told from noise, growth is tried each time.
-  if (delay_.noise() > kNoisy * own_target()) begin_growth();
+  if (delay_.noise() > own_target()) begin_growth();
 }
 
 void BbrControl::begin_growth() {
@@ -278,13 +287,13 @@ void BbrControl::cruise(const Feedback& feedback, bool new_round) {
   // A long queue that already has been made room for, only it does not show yet.
   if (queue > full_queue()) queue = std::max(target, std::min(queue, coming_queue()));
   if (delay_.queue() > full_queue()) hold_until_ = 0;  // what has been tried is no longer true
-  if (delay_.queue() > target + kAbortNoise * delay_.noise() && level_ > 0) level_ = 0;
+  if (delay_.queue() > target + delay_.noise() && level_ > 0) level_ = 0;
   if (new_round) {
     low_rounds_ = delay_.queue() < floor_ + kLow * (target - floor_) && !feedback.application_limited ? low_rounds_ + 1 : 0;
     if (level_ == 0 && low_rounds_ >= 2 && feedback.now >= hold_until_) {
       begin_growth();
     } else if (level_ > 0 && rounds_.count() - level_round_ >= kGrowthRounds) {
-      if (bandwidth_ > level_bandwidth_ * (1 + 0.4 * (kGrowth[level_] - 1))) {
+      if (bandwidth_ > level_bandwidth_ * (1 + kFollowed * (kGrowth[level_] - 1))) {
         level_ = std::min(level_ + 1, kGrowth.size() - 1);
         level_round_ = rounds_.count();
         level_bandwidth_ = bandwidth_;
@@ -393,6 +402,10 @@ void BbrControl::resume(const Feedback& feedback) {
   boost_ = 0;
   floor_ = 0;
   drained_since_ = 0;
+  drained_to_ = std::min(drained_to_, feedback.delivered);
+  judge_drain_at_ = kNever;
+  stuck_since_ = 0;
+  stuck_ = false;
   phase_ = Phase::kStartUp;
 }
 

@@ -58,7 +58,7 @@ class BbrControl final : public CongestionControl {
   double steering_gain(double target, double queue) const;
   double slowest() const;    // packets a second
   double full_queue() const;  // above it, the bottleneck is surely busy
-  double feedback_delay() const { return delay_.smallest_rtt() + 0.015; }
+  double feedback_delay() const { return delay_.smallest_rtt() + 0.015; }  // seconds
   // The queue that what is in flight will make, a round trip before it shows in the delay.
   double coming_queue() const;
   double chance(double from, double to) { return std::uniform_real_distribution<double>(from, to)(random_); }

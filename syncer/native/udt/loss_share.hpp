@@ -23,7 +23,7 @@ class LossShare {
   }
 
   // Of packets that are known only afterwards to have met no queue.
-  void add_quiet(double all, double lost) { add(quiet_, all, lost, kLeastMemory); }
+  void add_quiet(double all, double lost) { add(quiet_, all, lost, kPriorMemory); }
   void begin_quiet() {
     period_ = in_period_;
     in_period_ = 0;
@@ -62,7 +62,8 @@ class LossShare {
   }
 
   static constexpr double kQuietPeriods = 3;
-  static constexpr double kLeastMemory = 150;  // packets
+  static constexpr double kPriorMemory = 60;  // packets
+  static constexpr double kLeastMemory = 100;
   static constexpr double kMostMemory = 2000;
   static constexpr double kRecentMemory = 500;
   static constexpr double kPrior = 20;
