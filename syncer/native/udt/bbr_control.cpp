@@ -1,7 +1,6 @@
 #include "bbr_control.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <limits>
 
@@ -47,11 +46,8 @@ constexpr double kHighestGain = 1.05;
 constexpr double kHighestBoosted = 1.2;
 constexpr double kRefillGain = 1.5;
 
-// Growth: gains that rise while the queue is below this share of the target and the delivered rate follows.
+// Growth is tried while the queue is below this share of the target.
 constexpr double kLow = 0.5;
-constexpr std::array<double, 9> kGrowth = {1, 1.05, 1.15, 1.35, 1.7, 2, 2, 2, 2};
-constexpr int64_t kGrowthRounds = 2;  // until a gain shows in the delivered rate
-constexpr double kFollowed = 0.4;     // of the gain
 
 // Overflow is what is lost beyond the chance that a drain has shown this lately.
 constexpr Micros kDrainFresh = 1'000'000;
@@ -101,7 +97,7 @@ std::string_view BbrControl::state() const {
     case Phase::kDrain: return "drain";
     case Phase::kCruise: break;
   }
-  return level_ > 0 ? "grow" : boost_ > 0 ? "compete" : "cruise";
+  return growth_.active() ? "grow" : boost_ > 0 ? "compete" : "cruise";
 }
 
 double BbrControl::own_target() const { return kTarget / std::sqrt(std::max(bandwidth_, 10.0)); }
@@ -133,10 +129,7 @@ void BbrControl::observe_losses(const Feedback& feedback) {
     begin_drain(feedback);
     return;
   }
-  if (level_ > 0) {
-    level_ = 0;
-    hold_until_ = feedback.now + static_cast<Micros>(chance(1.5e6, 2.5e6));
-  }
+  if (growth_.active()) growth_.hold_until(feedback.now + chance(1'500'000, 2'500'000));
   if (boost_ > 0) {
     if (feedback.now - boost_cut_ > feedback.smoothed_rtt) boost_ *= kBoostCut;
     boost_cut_ = feedback.now;
@@ -228,18 +221,18 @@ void BbrControl::start_up(const Feedback& feedback, bool new_round) {
 
 void BbrControl::begin_cruise(Micros now) {
   phase_ = Phase::kCruise;
-  level_ = 0;
+  growth_.stop();
   low_rounds_ = 0;
   stuck_since_ = 0;
   refill_until_ = now + static_cast<Micros>(1e6 * delay_.smallest_rtt());
   Micros rounds = static_cast<Micros>(12e6 * delay_.smallest_rtt());
   bool first = drained_at_ == 0;
-  drain_at_ = now + (first ? std::max<Micros>(300'000, rounds / 4) : std::max(rounds, static_cast<Micros>(chance(2e6, 3e6))));
+  drain_at_ = now + (first ? std::max<Micros>(300'000, rounds / 4) : std::max(rounds, chance(2'000'000, 3'000'000)));
 }
 
 void BbrControl::begin_drain(const Feedback& feedback) {
   phase_ = Phase::kDrain;
-  level_ = 0;
+  growth_.stop();
   drained_from_ = feedback.delivered;
   losses_.begin_quiet();
   drained_to_ = std::numeric_limits<int64_t>::max();
@@ -262,13 +255,7 @@ void BbrControl::end_drain(const Feedback& feedback) {
   begin_cruise(feedback.now);
   drained_at_ = feedback.now;
   // Where an empty queue cannot be told from noise, growth is tried each time.
-  if (delay_.noise() > own_target()) begin_growth();
-}
-
-void BbrControl::begin_growth() {
-  level_ = 1;
-  level_round_ = rounds_.count();
-  level_bandwidth_ = bandwidth_;
+  if (delay_.noise() > own_target()) growth_.begin(rounds_.count(), bandwidth_);
 }
 
 void BbrControl::drain(const Feedback& feedback) {
@@ -286,30 +273,23 @@ void BbrControl::cruise(const Feedback& feedback, bool new_round) {
   double queue = delay_.queue();
   // A long queue that already has been made room for, only it does not show yet.
   if (queue > full_queue()) queue = std::max(target, std::min(queue, coming_queue()));
-  if (delay_.queue() > full_queue()) hold_until_ = 0;  // what has been tried is no longer true
-  if (delay_.queue() > target + delay_.noise() && level_ > 0) level_ = 0;
+  if (delay_.queue() > full_queue()) growth_.forget_hold();  // what has been tried is no longer true
+  if (delay_.queue() > target + delay_.noise()) growth_.stop();
   if (new_round) {
     low_rounds_ = delay_.queue() < floor_ + kLow * (target - floor_) && !feedback.application_limited ? low_rounds_ + 1 : 0;
-    if (level_ == 0 && low_rounds_ >= 2 && feedback.now >= hold_until_) {
-      begin_growth();
-    } else if (level_ > 0 && rounds_.count() - level_round_ >= kGrowthRounds) {
-      if (bandwidth_ > level_bandwidth_ * (1 + kFollowed * (kGrowth[level_] - 1))) {
-        level_ = std::min(level_ + 1, kGrowth.size() - 1);
-        level_round_ = rounds_.count();
-        level_bandwidth_ = bandwidth_;
-      } else {
-        level_ = 0;
-        hold_until_ = feedback.now + static_cast<Micros>(chance(1.5e6, 2.5e6));
-      }
+    if (low_rounds_ >= 2 && growth_.may_begin(feedback.now)) {
+      growth_.begin(rounds_.count(), bandwidth_);
+    } else if (!growth_.observe_round(rounds_.count(), bandwidth_)) {
+      growth_.hold_until(feedback.now + chance(1'500'000, 2'500'000));
     }
   }
-  gain_ = level_ > 0 ? kGrowth[level_] : steering_gain(target, queue);
+  gain_ = growth_.active() ? growth_.gain() : steering_gain(target, queue);
   if (feedback.now < refill_until_ && delay_.queue() < target) {
     // What the draining took is put back at once.
     double missing = delay_.smallest_rtt() + kReportLag + 0.5 * target - static_cast<double>(in_flight_) / bandwidth_;
     gain_ = std::max(gain_, std::min(1 + missing / delay_.smallest_rtt(), kRefillGain));
   }
-  if (feedback.now >= drain_at_ && level_ == 0 && !feedback.application_limited) begin_drain(feedback);
+  if (feedback.now >= drain_at_ && !growth_.active() && !feedback.application_limited) begin_drain(feedback);
 }
 
 // A queue that did not even shrink for an instant, when this flow sent much less, is none.
@@ -386,7 +366,7 @@ void BbrControl::on_timeout(Micros) {
     gain_ = 1;
   }
   gain_ = std::max(gain_ / 2, kSilentGain);
-  level_ = 0;
+  growth_.stop();
 }
 
 // The first sign of life: start-up again, from a part of the rate of before.

@@ -15,6 +15,7 @@
 #include <random>
 
 #include "congestion.hpp"
+#include "growth.hpp"
 #include "loss_share.hpp"
 #include "path_delay.hpp"
 #include "round_trips.hpp"
@@ -49,7 +50,6 @@ class BbrControl final : public CongestionControl {
 
   void learn_chance(const Feedback& feedback, bool new_round);
   void resume(const Feedback& feedback);
-  void begin_growth();
   void begin_cruise(Micros now);
   void begin_drain(const Feedback& feedback);
   void end_drain(const Feedback& feedback);
@@ -61,7 +61,7 @@ class BbrControl final : public CongestionControl {
   double feedback_delay() const { return delay_.smallest_rtt() + 0.015; }  // seconds
   // The queue that what is in flight will make, a round trip before it shows in the delay.
   double coming_queue() const;
-  double chance(double from, double to) { return std::uniform_real_distribution<double>(from, to)(random_); }
+  Micros chance(Micros from, Micros to) { return std::uniform_int_distribution<Micros>(from, to)(random_); }
 
   std::mt19937_64 random_;
   double ceiling_;
@@ -78,22 +78,18 @@ class BbrControl final : public CongestionControl {
   WindowedFilter<std::greater<double>, 3> rates_;  // by `rate_round_`
   int64_t rate_round_ = 0;  // rounds, but for those in which this flow held back itself
 
-  bool silent_ = false;      // timed out, and nothing heard since
-  int64_t valid_from_ = 0;   // `delivered`: packets sent before make no rate sample
+  bool silent_ = false;     // timed out, and nothing heard since
+  int64_t valid_from_ = 0;  // `delivered`: packets sent before make no rate sample
 
   // Start-up.
   double plateau_ = 0;
   int plateau_rounds_ = 0;
   double round_rate_ = 0;
-  double round_all_ = 0, round_lost_ = 0;          // packets of this round
+  double round_all_ = 0, round_lost_ = 0;                // packets of this round,
   double round_before_all_ = 0, round_before_lost_ = 0;  // and of the one before
 
-  // Growth while the queue is empty.
-  size_t level_ = 0;
-  int64_t level_round_ = 0;
-  double level_bandwidth_ = 0;
-  int low_rounds_ = 0;
-  Micros hold_until_ = 0;
+  Growth growth_;
+  int low_rounds_ = 0;  // how many the queue has been nearly empty
 
   // Draining.
   Micros drain_at_ = 0;
