@@ -21,6 +21,7 @@ import pytest
 
 from syncer.tests.contract.udp_relay import Direction, Impairment, UdpRelay
 from syncer.tests.contract.udt_peer import Account, Task, content
+from syncer.udt.settings import UdtSettings
 
 LOOPBACK, LOOPBACK6 = "127.0.0.1", "::1"
 OTHERS = ("libudt", "udt4py")
@@ -117,6 +118,7 @@ class Plan:
     host: str = LOOPBACK
     relayed: Impairment | None = None
     in_order: bool = True
+    idle_s: float = 0.0
     seed: int = 1
 
     def task(self, role: str, *, port: int = 0, rendezvous: bool = False) -> Task:
@@ -132,6 +134,7 @@ class Plan:
             receives=receives,
             seed=self.seed,
             in_order=self.in_order,
+            idle_s=self.idle_s,
             rendezvous=rendezvous,
         )
 
@@ -214,6 +217,16 @@ def test_a_stream_survives_losses(pair: tuple[str, str], loss: str) -> None:
 def test_messages_survive_losses(pair: tuple[str, str], loss: str, in_order: bool) -> None:
     sizes = [1, 1456, 3000, 20_000, 100, 60_000] * (1 if set(pair) & set(OTHERS) else 10)
     plan = Plan(pair, sizes, sizes[::-1], messages=True, relayed=LOSSES[loss], in_order=in_order, seed=8)
+    check(plan, carry(plan))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("delay_s", [0.0, 0.3], ids=["near", "far"])
+@pytest.mark.parametrize("pair", [pair for pair in WITH_OURS if "udt4py" not in pair], ids=named)
+def test_an_idle_connection_lives(pair: tuple[str, str], delay_s: float) -> None:
+    """Longer than after which our UDT takes a silent peer for dead; libudt speaks only when it hears nothing."""
+    idle_s = UdtSettings().dead_after_s + 4
+    plan = Plan(pair, [1000], [1000], relayed=Impairment(delay_s=delay_s), idle_s=idle_s, seed=10)
     check(plan, carry(plan))
 
 

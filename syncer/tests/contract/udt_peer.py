@@ -36,6 +36,8 @@ class Task(msgspec.Struct, frozen=True):
     receives: list[int]
     seed: int
     in_order: bool = True
+    idle_s: float = 0.0
+    """How long the connection carries nothing before it carries everything."""
     fixed_bps: float | None = None
     """Send at this rate, where the implementation can; None: as its own congestion control finds."""
     rendezvous: bool = False
@@ -269,6 +271,7 @@ def main(argument: str) -> int:
         peer.accept()
     else:
         peer.connect(task.host, task.port)
+    time.sleep(task.idle_s)
     begin = time.monotonic()
     with ThreadPoolExecutor(2) as pool:
         sending = pool.submit(send, peer, task)
