@@ -297,6 +297,8 @@ std::vector<NetworkError> UdpChannel::take_errors() {
                         error.ee_errno == EMSGSIZE ? error.ee_info : 0});
     }
   }
+  // What is left of it would fail the next datagram in place of the one that it is about, and wake poll again and again.
+  value_of(descriptor_, SO_ERROR);
   return errors;
 }
 
