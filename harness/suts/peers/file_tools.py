@@ -43,7 +43,7 @@ class Lftp(SshTool):
     name = "lftp"
     title = f"lftp, {PARTS} parts over sftp"
     programs: tuple[str, ...] = ("lftp", "ssh")
-    leftovers: ClassVar[Sequence[str]] = ("[i]nternal-sftp",)
+    leftovers: ClassVar[Sequence[str]] = ("[r]oot@internal-sftp",)
     pulls: ClassVar[bool] = True
 
     def argv(self, ends: Ends, job: Job, content: str, place: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -116,6 +117,16 @@ def test_how_the_file_tools_are_called() -> None:
 def test_ssh_on_the_wan_takes_keys_of_the_lab_alone() -> None:
     assert "ListenAddress=198.18.0.34" in sshd_argv("198.18.0.34", "/data/right")
     assert "BatchMode=yes" in ssh_argv("/data/left")
+
+
+def test_what_a_tool_may_leave_behind_is_not_the_server_that_all_use() -> None:
+    server = " ".join(sshd_argv("198.18.0.34", "/data/right"))
+    for tool, left in ((Rsync, "rsync --server -logDtpre.iLsfxCIvu . /p/"), (Lftp, "sshd: root@internal-sftp")):
+        for pattern in tool.leftovers:
+            assert re.search(pattern, left)
+            assert not re.search(pattern, server)
+            # The command that looks for it has the pattern on its own line.
+            assert not re.search(pattern, f"pkill -KILL -f {pattern}")
 
 
 def test_an_unknown_peer_is_answered_with_the_known_ones() -> None:
