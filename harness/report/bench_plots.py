@@ -247,7 +247,9 @@ def _rate_series(name: str, flow: FlowResult, seconds: float) -> Series:
             inside = min(one.end_s, (place + 1) * _BIN_S) - max(one.begin_s, place * _BIN_S)
             if inside > 0 and lasted > 0:
                 sizes[place] += one.bytes * inside / lasted
-    return Series(name, [place * _BIN_S for place in range(count)], [size * 8 / _BIN_S / 1e6 for size in sizes], "step")
+    rates = [size * 8 / _BIN_S / 1e6 for size in sizes]
+    # A step holds its value until the next point: the last one needs an end.
+    return Series(name, [place * _BIN_S for place in range(count + 1)], [*rates, rates[-1]], "step")
 
 
 def _is_plain(cell: Cell) -> bool:
