@@ -56,6 +56,8 @@ constexpr Micros kDrainFresh = 1'000'000;
 constexpr double kFloorMargin = 0.3;
 constexpr double kFloorRise = 0.7;
 constexpr double kHighestFloor = 0.020;
+constexpr double kFloorBase = 0.002;
+constexpr double kFloorShare = 0.1;  // of the smallest round trip
 constexpr double kLongerPath = 0.8;  // of the queue left: the path has become longer
 
 // Others' queue: when it counts as stuck, and how the target follows and falls.
@@ -305,7 +307,8 @@ void BbrControl::judge_drain(const Feedback& feedback) {
     floor_ = 0;
     return;
   }
-  double left = std::clamp(queue_lowest_ - kFloorMargin * own_target(), 0.0, kHighestFloor);
+  double highest = std::min(kHighestFloor, kFloorBase + kFloorShare * delay_.smallest_rtt());
+  double left = std::clamp(queue_lowest_ - kFloorMargin * own_target(), 0.0, highest);
   floor_ = left > floor_ ? floor_ + kFloorRise * (left - floor_) : left;
 }
 
