@@ -7,6 +7,8 @@
 namespace longhaul::udt {
 namespace {
 
+constexpr Micros kBlackHoleInterval = 500'000;
+constexpr int64_t kBlackHoleProbes = 4;
 constexpr size_t kWritableShare = 16;  // of the send buffer, that an event loop is told of room
 
 }  // namespace
@@ -103,8 +105,29 @@ void Flow::poll_connector(Micros now, Outbox& outbox) {
   check_connector(now);
 }
 
+// A path that swallows large packets without a word: handshakes and keep-alives pass, data never does. The peer lives, so
+// nothing else would end the wait.
+void Flow::check_black_hole(Micros now) {
+  if (now < black_hole_check_at_) return;
+  black_hole_check_at_ = now + kBlackHoleInterval;
+  const Statistics so_far = connection->statistics(now);
+  if (so_far.packets_delivered > 0) {
+    black_hole_check_at_ = kNever;
+    return;
+  }
+  if (so_far.packets_sent == 0) black_hole_since_ = now;
+  const bool peer_lives = !connection->peer_gone() && so_far.last_heard_ago < settings.dead_after;
+  if (!peer_lives || so_far.probes < kBlackHoleProbes || now - black_hole_since_ < 2 * settings.dead_after) return;
+  fail(Error(ErrorKind::kSystem,
+             path.peer.text() + ": the peer answers, but none of " + std::to_string(so_far.packets_sent) +
+                 " data packets arrived: the way there may carry less than IP packets of " +
+                 std::to_string(connection->agreement().mss) + " bytes; connect again with a smaller mss",
+             EMSGSIZE));
+}
+
 void Flow::emit(Micros now, Outbox& outbox) {
   if (connector && !failure && !closed) poll_connector(now, outbox);
+  if (connection && !failure && !closed) check_black_hole(now);
   if (connection) connection->emit(now, outbox);
   scheduled = next_deadline();
   wake_queued = false;

@@ -97,10 +97,13 @@ class Flow {
  private:
   void poll_connector(Micros now, Outbox& outbox);
   void check_connector(Micros now);
+  void check_black_hole(Micros now);
 
   Readiness readiness_;
   bool readiness_used_ = false;
   bool establishment_told_ = false;
+  Micros black_hole_check_at_ = 0;  // kNever: data arrives
+  Micros black_hole_since_ = 0;     // when data began to be sent, or later
   int handshakes_unanswered_ = 0;
   Micros handshake_sent_at_ = 0;
 };

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import hashlib
 import os
@@ -270,6 +271,29 @@ def test_a_silent_peer_is_noticed() -> None:
             begin = time.monotonic()
             assert client.close(10) == 50_000
             assert time.monotonic() - begin < 5
+            server.abort()
+
+
+def test_a_path_that_swallows_large_packets_is_named() -> None:
+    with udt.create_server((LOOPBACK, 0), dead_after_s=0.8) as listener:
+        listener.settimeout(10)
+        small = UdpRelay(
+            listener.getsockname(), judge=lambda _way, datagram: [datagram] if len(datagram) < 1300 else []
+        )
+        with small as relay:
+            client = udt.create_connection(relay.address, dead_after_s=0.8)
+            server, _peer = listener.accept()
+            client.sendall(bytes(100_000))
+            client.settimeout(20)
+            with pytest.raises(udt.UdtError, match="connect again with a smaller mss") as caught:
+                client.recv(1)
+            assert caught.value.errno == errno.EMSGSIZE
+            client.abort()
+            server.abort()
+            client = udt.create_connection(relay.address, dead_after_s=0.8, mss=1300)
+            server, _peer = listener.accept()
+            client.sendall(bytes(100_000))
+            assert client.close() == 0
             server.abort()
 
 
