@@ -25,6 +25,7 @@ from syncer.udt.settings import UdtSettings
 
 LOOPBACK, LOOPBACK6 = "127.0.0.1", "::1"
 OTHERS = ("libudt", "udt4py")
+LIBUDT_WITH_OURS = (("longhaul", "libudt"), ("libudt", "longhaul"))
 BETWEEN_OTHERS = (("libudt", "udt4py"), ("udt4py", "libudt"))
 WITH_OURS = (
     *itertools.chain.from_iterable((("longhaul", other), (other, "longhaul")) for other in OTHERS),
@@ -222,7 +223,7 @@ def test_messages_survive_losses(pair: tuple[str, str], loss: str, in_order: boo
 
 @pytest.mark.slow
 @pytest.mark.parametrize("delay_s", [0.0, 0.3], ids=["near", "far"])
-@pytest.mark.parametrize("pair", [pair for pair in WITH_OURS if "udt4py" not in pair], ids=named)
+@pytest.mark.parametrize("pair", [*LIBUDT_WITH_OURS, ("longhaul", "longhaul-plain")], ids=named)
 def test_an_idle_connection_lives(pair: tuple[str, str], delay_s: float) -> None:
     """Longer than after which our UDT takes a silent peer for dead; libudt speaks only when it hears nothing."""
     idle_s = UdtSettings().dead_after_s + 4
