@@ -4,11 +4,8 @@
 #include <sys/socket.h>
 #include <udt/udt.h>
 
-#include "adaptive_rate.hpp"
 #include "epoll.hpp"
 #include "errors.hpp"
-#include "loss_tracker.hpp"
-#include "rate_control.hpp"
 #include "socket.hpp"
 
 namespace py = pybind11;
@@ -118,74 +115,6 @@ void define_trace(py::module_& module) {
 #undef LONGHAUL_FIELD
 }
 
-void define_rate_control(py::module_& module) {
-  py::class_<RateStatus>(module, "RateStatus", "A snapshot of a rate control.")
-      .def_property_readonly("state", [](const RateStatus& status) { return std::string(status.state); })
-      .def_readonly("target_bps", &RateStatus::target_bps)
-      .def_readonly("delivered_bps", &RateStatus::delivered_bps)
-      .def_readonly("loss", &RateStatus::loss)
-      .def_readonly("rtt_us", &RateStatus::rtt_us)
-      .def_readonly("min_rtt_us", &RateStatus::min_rtt_us)
-      .def_readonly("packets_sent", &RateStatus::packets_sent)
-      .def_readonly("packets_arrived", &RateStatus::packets_arrived)
-      .def_readonly("packets_received", &RateStatus::packets_received)
-      .def_readonly("packets_missing", &RateStatus::packets_missing)
-      .def_readonly("naks_repeated", &RateStatus::naks_repeated)
-      .def_readonly("timeouts", &RateStatus::timeouts);
-
-  const auto setting = [](double RateSettings::*field) {
-    return [field](RateShared& shared, double value) {
-      if (value < 0) throw py::value_error("a rate is not negative");
-      RateSettings settings = shared.settings();
-      settings.*field = value;
-      shared.set(settings);
-    };
-  };
-  py::class_<RateShared, std::shared_ptr<RateShared>>(
-      module, "RateControl", "The rate control of one connection. May be set at any time; outlives the socket.")
-      .def_property(
-          "rate_bps", [](const RateShared& shared) { return shared.settings().rate_bps; },
-          setting(&RateSettings::rate_bps), "Bits a second on the wire, headers counted; 0: adaptive.")
-      .def_property(
-          "floor_bps", [](const RateShared& shared) { return shared.settings().floor_bps; },
-          setting(&RateSettings::floor_bps), "Adaptive never goes below.")
-      .def_property(
-          "ceiling_bps", [](const RateShared& shared) { return shared.settings().ceiling_bps; },
-          setting(&RateSettings::ceiling_bps), "Adaptive never goes above; 0: no ceiling.")
-      .def("status", &RateShared::status);
-
-  py::class_<AdaptiveRate>(module, "AdaptiveRate", "The adaptive law alone, for tests. Rates are packets a second.")
-      .def(py::init<double, double>(), py::arg("floor"), py::arg("ceiling"))
-      .def(
-          "on_feedback",
-          [](AdaptiveRate& rate, int64_t now_us, int64_t receiver_us, int64_t sent, int64_t arrived, int64_t rtt_us) {
-            rate.on_feedback({now_us, receiver_us, sent, arrived, rtt_us});
-          },
-          py::arg("now_us"), py::arg("receiver_us"), py::arg("sent_packets"), py::arg("arrived_packets"),
-          py::arg("rtt_us"))
-      .def_property_readonly("rate", &AdaptiveRate::rate)
-      .def_property_readonly("window", &AdaptiveRate::window)
-      .def_property_readonly("min_rtt_us", &AdaptiveRate::min_rtt_us)
-      .def_property_readonly("state", [](const AdaptiveRate& rate) {
-        return rate.state() == AdaptiveRate::State::kStart ? "start"
-               : rate.state() == AdaptiveRate::State::kDrain ? "drain"
-                                                             : "hold";
-      });
-
-  py::class_<LossTracker>(module, "LossTracker", "The receiver's list of missing packets alone, for tests.")
-      .def(py::init<>())
-      .def("arrived", &LossTracker::arrived, py::arg("sequence"), py::arg("now_us"))
-      .def(
-          "overdue",
-          [](LossTracker& tracker, int64_t now_us, int64_t patience_us, std::size_t max_words) {
-            py::list words;
-            for (int32_t word : tracker.overdue(now_us, patience_us, max_words)) words.append(static_cast<uint32_t>(word));
-            return words;
-          },
-          py::arg("now_us"), py::arg("patience_us"), py::arg("max_words"))
-      .def_property_readonly("missing_packets", &LossTracker::missing_packets);
-}
-
 void define_socket(py::module_& module) {
   py::class_<Socket>(module, "Socket")
       .def(py::init<int, int>(), py::arg("family") = static_cast<int>(AF_INET),
@@ -213,17 +142,9 @@ void define_socket(py::module_& module) {
            py::arg("block") = 7280000)
       .def("setsockopt", &Socket::setsockopt, py::arg("option"), py::arg("value"))
       .def("getsockopt", &Socket::getsockopt, py::arg("option"))
-      .def(
-          "use_rate_control",
-          [](Socket& socket, double rate_bps, double floor_bps, double ceiling_bps) {
-            socket.use_rate_control({rate_bps, floor_bps, ceiling_bps});
-          },
-          py::arg("rate_bps") = 0.0, py::arg("floor_bps") = 300e3, py::arg("ceiling_bps") = 0.0)
       .def("use_fixed_rate", &Socket::use_fixed_rate, py::arg("rate_bps"),
            "Before connect, or on a listener for what it accepts from now on. Bits a second on the wire.")
       .def("use_native_control", &Socket::use_native_control, "libudt's own congestion control, as without any call.")
-      .def("rate_control", &Socket::rate_control)
-      .def("wait_unsent_below", &Socket::wait_unsent_below, py::arg("packets"), py::arg("timeout_ms"))
       .def("perfmon", &Socket::perfmon, py::arg("clear") = true)
       .def("getsockname", &Socket::getsockname)
       .def("getpeername", &Socket::getpeername);
@@ -232,11 +153,10 @@ void define_socket(py::module_& module) {
 }  // namespace
 
 PYBIND11_MODULE(_libudt, module) {
-  module.doc() = "libudt 4.11 with a rate control of our own. libudt starts with the first socket; do not fork after.";
+  module.doc() = "libudt 4.11, the peer to hold our own UDT against. It starts with the first socket; do not fork after.";
   define_exception(module);
   define_constants(module);
   define_trace(module);
-  define_rate_control(module);
   define_socket(module);
   py::class_<Epoll>(module, "Epoll")
       .def(py::init<>())

@@ -5,9 +5,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
-#include <thread>
 #include <vector>
 
 #include "errors.hpp"
@@ -20,7 +18,6 @@ namespace longhaul {
 namespace {
 
 constexpr int64_t kLargestCall = 1 << 24;  // libudt takes an int
-constexpr std::chrono::milliseconds kRoomPoll{5};
 
 struct Address {
   sockaddr_storage storage{};
@@ -236,7 +233,7 @@ void Socket::setsockopt(int option, const py::object& value) {
   const auto name = static_cast<UDTOpt>(option);
   int result = 0;
   if (option == UDT_CC) {
-    throw py::value_error("congestion control is set with use_rate_control()");
+    throw py::value_error("congestion control is set with use_fixed_rate() and use_native_control()");
   } else if (is_flag(option)) {
     const bool flag = value.cast<bool>();
     result = UDT::setsockopt(id_, 0, name, &flag, sizeof flag);
@@ -255,7 +252,7 @@ void Socket::setsockopt(int option, const py::object& value) {
 }
 
 py::object Socket::getsockopt(int option) const {
-  if (option == UDT_CC) throw py::value_error("congestion control is read with rate_control()");
+  if (option == UDT_CC) throw py::value_error("congestion control can't be read");
   if (is_flag(option)) return py::bool_(option_value<bool>(id_, option));
   if (option == UDT_MAXBW) return py::int_(option_value<int64_t>(id_, option));
   if (option == UDT_LINGER) {
@@ -263,11 +260,6 @@ py::object Socket::getsockopt(int option) const {
     return py::int_(wait.l_onoff ? wait.l_linger : 0);
   }
   return py::int_(option_value<int>(id_, option));
-}
-
-void Socket::use_rate_control(const RateSettings& settings) {
-  RateControlFactory factory(settings);
-  if (UDT::setsockopt(id_, 0, UDT_CC, &factory, sizeof factory) == UDT::ERROR) raise_last("setsockopt");
 }
 
 void Socket::use_fixed_rate(double rate_bps) {
@@ -279,40 +271,6 @@ void Socket::use_fixed_rate(double rate_bps) {
 void Socket::use_native_control() {
   CCCFactory<CUDTCC> factory;
   if (UDT::setsockopt(id_, 0, UDT_CC, &factory, sizeof factory) == UDT::ERROR) raise_last("setsockopt");
-}
-
-std::shared_ptr<RateShared> Socket::rate_control() const {
-  CCC* control = nullptr;
-  int length = sizeof control;
-  if (UDT::getsockopt(id_, 0, UDT_CC, &control, &length) == UDT::ERROR) raise_last("getsockopt");
-  auto* ours = dynamic_cast<RateControl*>(control);
-  if (ours == nullptr) throw py::value_error("this socket does not use a rate control: call use_rate_control() first");
-  return ours->shared();
-}
-
-int Socket::unsent(bool* failed) const {
-  int buffered = 0;
-  int length = sizeof buffered;
-  UDT::TRACEINFO trace{};
-  *failed = UDT::getsockopt(id_, 0, UDT_SNDDATA, &buffered, &length) == UDT::ERROR ||
-            UDT::perfmon(id_, &trace, false) == UDT::ERROR;
-  return buffered - trace.pktFlightSize;
-}
-
-bool Socket::wait_unsent_below(int packets, int timeout_ms) const {
-  using clock = std::chrono::steady_clock;
-  const auto deadline = clock::now() + std::chrono::milliseconds(timeout_ms);
-  bool below = false;
-  without_gil("wait", [&] {
-    for (;;) {
-      bool failed = false;
-      below = unsent(&failed) < packets;
-      if (failed) return UDT::ERROR;
-      if (below || clock::now() >= deadline) return 0;
-      std::this_thread::sleep_for(kRoomPoll);
-    }
-  });
-  return below;
 }
 
 UDT::TRACEINFO Socket::perfmon(bool clear) const {

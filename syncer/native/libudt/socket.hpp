@@ -6,10 +6,7 @@
 
 #include <atomic>
 #include <cstdint>
-#include <memory>
 #include <string>
-
-#include "rate_control.hpp"
 
 namespace longhaul {
 
@@ -49,12 +46,8 @@ class Socket {
 
   void setsockopt(int option, const pybind11::object& value);
   pybind11::object getsockopt(int option) const;
-  void use_rate_control(const RateSettings& settings);
   void use_fixed_rate(double rate_bps);
   void use_native_control();
-  std::shared_ptr<RateShared> rate_control() const;
-  // Waits until fewer packets than this wait for their first transmission; false on timeout.
-  bool wait_unsent_below(int packets, int timeout_ms) const;
 
   UDT::TRACEINFO perfmon(bool clear) const;
   int state() const { return UDT::getsockstate(id_); }
@@ -62,8 +55,6 @@ class Socket {
   pybind11::tuple getpeername() const;
 
  private:
-  int unsent(bool* failed) const;
-
   std::atomic<UDTSOCKET> id_;
   int family_;
   int type_;
