@@ -28,7 +28,7 @@ SANITIZERS = {
     "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1",
 }
 LONGEST_TEST_RUN = 600  # s
-LONGEST_INPUT = 4096  # bytes of a fuzzer's input
+LONGEST_INPUT = 2048  # bytes of a fuzzer's input
 
 EXAMPLES = """\
 examples:
@@ -207,8 +207,9 @@ def seeds_of(target: str) -> Path:
     folder = BUILD / "seeds" / target
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    source = HERE / "corpus" / f"{target}.hex"
-    lines = source.read_text().splitlines() if source.exists() else []
+    # What once was a finding is a seed for ever, whatever it reaches.
+    sources = [HERE / "corpus" / f"{target}.hex", HERE / "corpus" / f"{target}_found.hex"]
+    lines = [line for source in sources if source.exists() for line in source.read_text().splitlines()]
     for number, line in enumerate(lines):
         (folder / f"{number:05}").write_bytes(bytes.fromhex(line))
     return folder
