@@ -129,7 +129,7 @@ class Connection {
   size_t payload_size() const { return payload_size_; }            // bytes of a full packet that we send
   int64_t unsent_packets() const { return send_.end() - scoreboard_.next_new(); }
 
-  // A cap in bits a second on the wire, 0: none; for a fixed control the rate itself.
+  // A cap in bits a second on the wire, 0: none. Also of a fixed control, whose own rate stays what it is.
   void set_rate_bps(double bits_per_second);
   double packet_bits() const { return packet_bits_; }
 
