@@ -119,7 +119,7 @@ def tell_record(record: BenchRecord, page: Path, *, interrupted: bool = False) -
         widths = [max(len(row[place]) for row in [list(head), *rows]) for place in range(len(head))]
         for cell, of_cell in _by_cell(rows):
             console.print(cell, style="bold dim", highlight=False)
-            table = Table(box=None, padding=(0, 2, 0, 0))
+            table = Table(box=None, padding=(0, 1, 0, 0))
             # The last column is a note, which would squeeze all others: it stands below.
             for place, name in enumerate(head[1:-1], 1):
                 justify: Literal["left", "right"] = "left" if place == 1 else "right"
