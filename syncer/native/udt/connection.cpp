@@ -344,7 +344,10 @@ Micros Connection::probe_deadline() const {
 }
 
 Micros Connection::keep_alive_deadline() const {
-  return last_sent_at_ + std::min(kKeepAlive, settings_.dead_after / 4);
+  Micros interval = std::min(kKeepAlive, settings_.dead_after / 4);
+  Micros deadline = last_sent_at_ + interval;
+  // What else a plain peer hears (NAKs, say) it may leave unanswered: it is asked when it has been silent.
+  return extended() ? deadline : std::min(deadline, std::max(last_heard_at_, asked_at_) + interval);
 }
 
 Micros Connection::end_repeat() const { return std::max<Micros>(round_trip_.smoothed() + 20'000, 50'000); }
@@ -462,6 +465,7 @@ void Connection::emit_control(Micros now, Outbox& outbox) {
       put_control({ControlType::kKeepAlive, 0, 0, 0, 0}, 4, now, outbox, word);
     else
       put_ack(false, now, outbox);
+    asked_at_ = now;
   }
 }
 

@@ -203,6 +203,7 @@ class Connection {
   Micros last_sent_at_;
   Micros last_data_sent_at_;
   Micros last_heard_at_;
+  Micros asked_at_ = 0;  // when the peer was last asked for a sign of life
   Micros stale_check_at_ = 0;
   Micros last_ack_at_ = 0;
 

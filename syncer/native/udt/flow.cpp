@@ -56,6 +56,7 @@ void Flow::establish(const Agreement& agreement, Micros rtt, Micros now) {
   own.control.packet_bits = packet_bits;
   own.control.rate = settings.rate_bps / packet_bits;
   own.control.ceiling = settings.ceiling_bps / packet_bits;
+  own.control.initial_rtt = rtt;
   own.control.seed = (uint64_t{agreement.own_initial} << 32 | agreement.own_socket_id) + 1;
   connection = std::make_unique<Connection>(own, now);
 }

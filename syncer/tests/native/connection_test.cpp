@@ -301,6 +301,33 @@ TEST_CASE("an idle connection stays, with few packets, also to a plain peer and 
   }
 }
 
+TEST_CASE("a plain peer that leaves loss reports unanswered for long is asked whether it is there") {
+  const LinkModel link = link_of();
+  ConnectionSettings settings = settings_of(link);
+  Connection connection(settings, kStart);
+  const uint32_t initial = settings.agreement.peer_initial;
+  const auto give = [&](const auto& header, Micros now) {
+    std::vector<uint8_t> bytes(kHeaderSize + 4);
+    write_header(header, bytes.data());
+    connection.on_packet(*parse_packet(bytes), now);
+  };
+  // The second packet is missing, and the peer, as libudt after losses, is in no hurry to send it again.
+  for (const PacketNumber number : {0, 2}) give(DataHeader{.sequence = to_wire(initial, number)}, kStart);
+  Outbox outbox;
+  for (Micros now = kStart; now < kStart + 30 * kSecond;) {
+    outbox.clear();
+    connection.emit(now, outbox);
+    for (const Datagram& datagram : outbox.datagrams()) {
+      const auto packet = parse_packet({datagram.data, datagram.size});
+      if (packet->is_control && packet->control.type == ControlType::kAck && packet->body.size() > 4)
+        give(ControlHeader{.type = ControlType::kAck2, .info = packet->control.info}, now);
+    }
+    now = std::max(connection.next_deadline(), now + 1);
+    REQUIRE(connection.peer_state() == PeerState::kOpen);
+  }
+  CHECK(connection.statistics(kStart + 30 * kSecond).loss_reports_sent > 30);
+}
+
 TEST_CASE("a clean end and a break are told apart") {
   LinkModel link = link_of();
   link.loss = 0.02;
