@@ -22,6 +22,11 @@ namespace {
 constexpr int kReadsPerTurn = 8;
 constexpr int kOutboxesPerTurn = 4;  // of one flow, before others get their turn
 constexpr unsigned long kTimerSlackNs = 1000;
+// From so many bytes a microsecond on, packets are let gather before they are read: one waking for each costs more than
+// reading it does, here and in the application. Requests and answers that are small never come so thick.
+constexpr double kThick = 6;
+constexpr Micros kThickMeasured = 1'000;
+constexpr Micros kGathering = 250;
 constexpr Micros kTombstoneLife = 30'000'000;
 constexpr size_t kMostTombstones = 4096;
 constexpr Micros kTombstoneAnswerInterval = 100'000;
@@ -262,31 +267,50 @@ void Endpoint::turn() {
 
 void Endpoint::wait(Micros now) {
   if (more_to_read_) return;
+  if (packets_come_thick_ && now < read_at_ + kGathering) {
+    poll_until(read_at_ + kGathering, now, false);
+    now = monotonic_now();
+  }
+  poll_until(kNever, now, true);
+}
+
+// Waits for the application, the earliest deadline, `until`, and for packets if told so.
+void Endpoint::poll_until(Micros until, Micros now, bool also_packets) {
+  until = std::min(until, deadlines_.earliest());
   timespec timeout{};
-  const Micros earliest = deadlines_.earliest();
   bool forever = false;
   {
     std::lock_guard lock(mutex_);
     const bool idle = touched_.empty() && woken_.empty() && added_.empty() && !stopping_;
-    if (idle && earliest > now) {
+    if (idle && until > now) {
       sleeping_ = true;
-      forever = earliest == kNever;
-      if (!forever) timeout = {(earliest - now) / 1'000'000, (earliest - now) % 1'000'000 * 1000};
+      forever = until == kNever;
+      if (!forever) timeout = {(until - now) / 1'000'000, (until - now) % 1'000'000 * 1000};
     }
   }
-  pollfd watched[] = {{channel_->descriptor(), POLLIN, 0}, {wake_descriptor_, POLLIN, 0}};
-  const int ready = ppoll(watched, 2, forever ? nullptr : &timeout, nullptr);
+  pollfd watched[] = {{wake_descriptor_, POLLIN, 0}, {channel_->descriptor(), POLLIN, 0}};
+  const int ready = ppoll(watched, also_packets ? 2 : 1, forever ? nullptr : &timeout, nullptr);
   {
     std::lock_guard lock(mutex_);
     sleeping_ = false;
   }
   if (ready <= 0) return;
-  if (watched[1].revents != 0) {
+  if (watched[0].revents != 0) {
     eventfd_t value = 0;
     eventfd_read(wake_descriptor_, &value);
   }
-  if (watched[0].revents & POLLERR) on_network_errors();
-  more_to_read_ = (watched[0].revents & POLLIN) != 0;
+  if (watched[1].revents & POLLERR) on_network_errors();
+  more_to_read_ = (watched[1].revents & POLLIN) != 0;
+}
+
+void Endpoint::note_read(size_t bytes, Micros now) {
+  read_at_ = now;
+  measured_bytes_ += bytes;
+  const Micros measured = now - measured_from_;
+  if (measured < kThickMeasured) return;
+  packets_come_thick_ = static_cast<double>(measured_bytes_) >= kThick * static_cast<double>(measured);
+  measured_from_ = now;
+  measured_bytes_ = 0;
 }
 
 void Endpoint::take_woken(Micros now) {
@@ -312,7 +336,12 @@ void Endpoint::touch(Flow& flow) {
 void Endpoint::receive() {
   for (int read = 0; more_to_read_ && read < kReadsPerTurn; ++read) {
     const Micros now = monotonic_now();
-    more_to_read_ = channel_->receive([&](const UdpChannel::Received& received) { on_datagram(received, now); });
+    size_t bytes = 0;
+    more_to_read_ = channel_->receive([&](const UdpChannel::Received& received) {
+      bytes += received.datagram.size();
+      on_datagram(received, now);
+    });
+    if (bytes > 0) note_read(bytes, now);
     // Neighbours are often of one connection: its mutex is taken once for all of them.
     if (held_ != nullptr) std::exchange(held_, nullptr)->mutex.unlock();
   }

@@ -80,6 +80,8 @@ class Endpoint {
   void run();
   void turn();
   void wait(Micros now);
+  void poll_until(Micros until, Micros now, bool also_packets);
+  void note_read(size_t bytes, Micros now);
   void take_woken(Micros now);
   void receive();
   void on_datagram(const UdpChannel::Received& received, Micros now);
@@ -127,6 +129,10 @@ class Endpoint {
   std::unique_ptr<Outbox> outbox_;
   Flow* held_ = nullptr;  // whose mutex is held while its packets are read
   bool more_to_read_ = false;
+  Micros read_at_ = 0;         // when packets were last read
+  Micros measured_from_ = 0;   // of the bytes that were read since
+  size_t measured_bytes_ = 0;
+  bool packets_come_thick_ = false;
   CookieJar cookies_;
 
   std::unique_ptr<std::thread> thread_;

@@ -8,7 +8,7 @@ namespace longhaul::udt {
 namespace {
 
 constexpr Micros kBlackHoleInterval = 500'000;
-constexpr int64_t kBlackHoleProbes = 4;
+constexpr int64_t kBlackHolePackets = 5;  // that were sent and brought the peer no further
 constexpr size_t kWritableShare = 16;  // of the send buffer, that an event loop is told of room
 
 }  // namespace
@@ -106,22 +106,25 @@ void Flow::poll_connector(Micros now, Outbox& outbox) {
   check_connector(now);
 }
 
-// A path that swallows large packets without a word: handshakes and keep-alives pass, data never does. The peer lives, so
-// nothing else would end the wait.
+// A path that swallows large packets without a word: handshakes, keep-alives and small packets pass, the one that all
+// waits for never does. The peer lives, so nothing else would end the wait.
 void Flow::check_black_hole(Micros now) {
   if (now < black_hole_check_at_) return;
   black_hole_check_at_ = now + kBlackHoleInterval;
   const Statistics so_far = connection->statistics(now);
-  if (so_far.packets_delivered > 0) {
-    black_hole_check_at_ = kNever;
+  const bool waits = so_far.in_flight_packets > 0;
+  if (!waits || so_far.bytes_delivered != black_hole_bytes_) {
+    black_hole_bytes_ = so_far.bytes_delivered;
+    black_hole_sent_ = so_far.packets_sent;
+    black_hole_since_ = now;
     return;
   }
-  if (so_far.packets_sent == 0) black_hole_since_ = now;
   const bool peer_lives = !connection->peer_gone() && so_far.last_heard_ago < settings.dead_after;
-  if (!peer_lives || so_far.probes < kBlackHoleProbes || now - black_hole_since_ < 2 * settings.dead_after) return;
+  const int64_t in_vain = so_far.packets_sent - black_hole_sent_;
+  if (!peer_lives || in_vain < kBlackHolePackets || now - black_hole_since_ < 2 * settings.dead_after) return;
   fail(Error(ErrorKind::kSystem,
-             path.peer.text() + ": the peer answers, but none of " + std::to_string(so_far.packets_sent) +
-                 " data packets arrived: the way there may carry less than IP packets of " +
+             path.peer.text() + ": the peer answers, but " + std::to_string(in_vain) +
+                 " data packets brought it no further: the way there may carry less than IP packets of " +
                  std::to_string(connection->agreement().mss) + " bytes; connect again with a smaller mss",
              EMSGSIZE));
 }

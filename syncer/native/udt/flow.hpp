@@ -102,8 +102,10 @@ class Flow {
   Readiness readiness_;
   bool readiness_used_ = false;
   bool establishment_told_ = false;
-  Micros black_hole_check_at_ = 0;  // kNever: data arrives
-  Micros black_hole_since_ = 0;     // when data began to be sent, or later
+  Micros black_hole_check_at_ = 0;
+  Micros black_hole_since_ = 0;  // since when nothing more was acknowledged although packets were under way
+  int64_t black_hole_bytes_ = 0;  // that were acknowledged until then
+  int64_t black_hole_sent_ = 0;   // packets, likewise
   int handshakes_unanswered_ = 0;
   Micros handshake_sent_at_ = 0;
 };
