@@ -41,6 +41,15 @@ CellsOption = Annotated[
         show_default=False,
     ),
 ]
+RateOption = Annotated[
+    str,
+    typer.Option(
+        "--rate",
+        help="The link's rate at the grid's base point: less where this machine's core does not carry the standard one "
+        "(the peer udp shows what it does).",
+        metavar="RATE",
+    ),
+]
 ResumeOption = Annotated[
     Path | None,
     typer.Option(
@@ -67,6 +76,7 @@ def transport(
     repeats: RepeatsOption = None,
     seconds: SecondsOption = None,
     tcp: TcpOption = "bbr",
+    rate: RateOption = "200 Mbit/s",
     resume: ResumeOption = None,
     report: ReportOption = None,
     list_only: ListOption = False,
@@ -83,7 +93,8 @@ def transport(
     every peer look slower than it is.
 
     Peers: longhaul (ours with BBR-like control), longhaul-fixed, longhaul-native, longhaul-background, libudt,
-    libudt-fixed, cubic, bbr, rsync, lftp, uftp.
+    libudt-fixed, cubic, bbr, rsync, lftp, uftp, and udp: plain UDP at the link's rate, which shows what the core
+    carries in that cell.
 
     Examples:
 
@@ -91,12 +102,14 @@ def transport(
 
         longhaul bench transport --cells 'rtt=80ms,loss=1%' --peers longhaul,libudt,bbr --repeats 5
 
-        longhaul bench transport --full -o /srv/grid
+        longhaul bench transport --full --rate 100Mbit/s -o /srv/grid
 
         longhaul bench transport --full --resume /srv/grid    (what an interrupted run lacks)
     """
     size = _size(quick, full)
-    return _bench("transport", size, output, peers, cells, repeats, seconds, tcp, resume, report, list_only, as_json)
+    return _bench(
+        "transport", size, output, peers, cells, repeats, seconds, tcp, rate, resume, report, list_only, as_json
+    )
 
 
 def sync(
@@ -108,6 +121,7 @@ def sync(
     repeats: RepeatsOption = None,
     seconds: SecondsOption = None,
     tcp: TcpOption = "bbr",
+    rate: RateOption = "200 Mbit/s",
     resume: ResumeOption = None,
     report: ReportOption = None,
     list_only: ListOption = False,
@@ -126,7 +140,7 @@ def sync(
         longhaul bench sync --peers syncer,syncthing --cells 'rtt=100ms'
     """
     size = _size(quick, full)
-    return _bench("sync", size, output, peers, cells, repeats, seconds, tcp, resume, report, list_only, as_json)
+    return _bench("sync", size, output, peers, cells, repeats, seconds, tcp, rate, resume, report, list_only, as_json)
 
 
 def _size(quick: bool, full: bool) -> Size:
@@ -146,6 +160,7 @@ def _bench(
     repeats: int | None,
     seconds: float | None,
     tcp: str,
+    rate: str,
     resume: Path | None,
     report: Path | None,
     list_only: bool,
@@ -161,7 +176,7 @@ def _bench(
         return _reported(read_record(report), report, as_json)
     many = repeats or (1 if size == "quick" else 3)
     lasting = seconds or (_QUICK_S if size == "quick" else _DEFAULT_S)
-    trials = _trials(kind, size, peers, cells or (), many, lasting)
+    trials = _trials(kind, size, peers, cells or (), many, lasting, rate)
     if not trials:
         raise InputError("no cell has these conditions with these peers", hint=f"longhaul bench {kind} --full --list")
     if list_only:
@@ -222,8 +237,10 @@ def _trials(
     cells: Sequence[str],
     repeats: int,
     seconds: float,
+    rate: str,
 ) -> list[Trial]:
     from harness.errors import InputError
+    from harness.model.units import parse_rate
     from harness.plan.bench_grid import sync_trials, transport_trials
     from harness.suts.peers.registry import SYNC_PEERS, TRANSPORT_PEERS
 
@@ -234,7 +251,11 @@ def _trials(
             raise InputError(f"no peer of bench {kind} is called {name!r}", hint=f"accepted: {', '.join(known)}")
     make = transport_trials if kind == "transport" else sync_trials
     try:
-        return make(size, seconds=seconds, repeats=repeats, peers=names, cells=cells)
+        rate_bps = parse_rate(rate)
+    except ValueError as error:
+        raise InputError(f"--rate: {error}") from None
+    try:
+        return make(size, seconds=seconds, repeats=repeats, peers=names, cells=cells, rate_bps=rate_bps)
     except ValueError as error:
         raise InputError(f"--cells: {error}") from None
 

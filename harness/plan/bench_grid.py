@@ -30,7 +30,10 @@ SMALL_FILES, SMALL_BYTES = 10_000, 10_000
 LEAST_TRACE_S, LEAST_PAIR_S = 30.0, 20.0
 """A trace is to show its ups and downs, and flows beside others are to find their shares."""
 
-STREAMS = ("longhaul", "libudt", "cubic", "bbr")
+CEILING = "udp"
+"""Plain UDP at the link's rate, without any control: what the core brings to the other side in that cell."""
+
+STREAMS = ("longhaul", "libudt", "cubic", "bbr", CEILING)
 FILES = ("rsync", "lftp", "uftp")
 ENGINES = ("syncer", "syncthing")
 OURS = "longhaul"
@@ -55,27 +58,40 @@ GOALS: tuple[tuple[Cell, float], ...] = (
 
 
 def goal_of(cell: Cell) -> float | None:
-    """The share that is aimed at in a cell; None where no goal is set."""
-    return next((share for goal, share in GOALS if goal == cell), None)
+    """The share that is aimed at in a cell, whatever its rate; None where no goal is set."""
+    alike = cell.model_copy(update={"rate_bps": BASE_RATE_BPS})
+    return next((share for goal, share in GOALS if goal == alike), None)
 
 
 def transport_trials(
-    size: Size, *, seconds: float, repeats: int, peers: Sequence[str] = (), cells: Sequence[str] = ()
+    size: Size,
+    *,
+    seconds: float,
+    repeats: int,
+    peers: Sequence[str] = (),
+    cells: Sequence[str] = (),
+    rate_bps: int = BASE_RATE_BPS,
 ) -> list[Trial]:
     """Every trial of ``bench transport``, in order: all of a cell, then the next one; repeats last, so that a run that
-    is cut short has something of everything. ``peers`` and ``cells`` restrict it. Raises ValueError for a bad
-    filter."""
+    is cut short has something of everything. ``peers`` and ``cells`` restrict it; ``rate_bps`` is that of the base
+    point. Raises ValueError for a bad filter."""
     streams, files = _wanted(STREAMS, peers, FILES), _wanted(FILES, peers, STREAMS)
     lineups: list[tuple[Cell, tuple[str, ...]]] = []
     for cell, with_files in _cells(size):
-        lineups += [(cell, (peer,)) for peer in streams]
+        lineups += [(cell, (peer,)) for peer in streams if peer != CEILING or _is_steady(cell)]
         lineups += [(cell, (peer,)) for peer in files] if with_files else []
     lineups += [(cell, pair) for cell, pair in _pairs(size, streams)]
-    return _repeated(_chosen(lineups, cells), seconds, repeats)
+    return _repeated(_chosen(_based(lineups, rate_bps), cells), seconds, repeats)
 
 
 def sync_trials(
-    size: Size, *, seconds: float, repeats: int, peers: Sequence[str] = (), cells: Sequence[str] = ()
+    size: Size,
+    *,
+    seconds: float,
+    repeats: int,
+    peers: Sequence[str] = (),
+    cells: Sequence[str] = (),
+    rate_bps: int = BASE_RATE_BPS,
 ) -> list[Trial]:
     """Every trial of ``bench sync``: one large file, then many small ones, through engines and tools."""
     names = [*_wanted(ENGINES, peers, FILES), *_wanted(FILES, peers, ENGINES)]
@@ -85,13 +101,24 @@ def sync_trials(
         large += [cell for cell, _ in _cells("full") if cell not in large and cell.traffic is None]
     few = base(SMALL_RTT_US)
     small = [few] if size == "quick" else [few, few.model_copy(update={"loss": 0.01})]
-    trials = _repeated(_chosen([(cell, (name,)) for cell in large for name in everybody], cells), seconds, repeats)
+    lineups = _based([(cell, (name,)) for cell in large for name in everybody], rate_bps)
+    trials = _repeated(_chosen(lineups, cells), seconds, repeats)
     workload = Workload(kind="small", files=SMALL_FILES, bytes=SMALL_BYTES)
+    # As many files a second as are aimed at need the standard rate.
     for trial in _repeated(_chosen([(cell, (name,)) for cell in small for name in everybody], cells), seconds, repeats):
         trials.append(trial.model_copy(update={"workload": workload, "seconds": max(60.0, seconds)}))
     return [
         one if one.workload.kind == "small" else one.model_copy(update={"workload": Workload(kind="large")})
         for one in trials
+    ]
+
+
+def _based(lineups: Sequence[tuple[Cell, tuple[str, ...]]], rate_bps: int) -> list[tuple[Cell, tuple[str, ...]]]:
+    """The star round another rate: it changes places with the standard one."""
+    exchanged: dict[int | None, int] = {BASE_RATE_BPS: rate_bps, rate_bps: BASE_RATE_BPS}
+    return [
+        (cell.model_copy(update={"rate_bps": exchanged.get(cell.rate_bps, cell.rate_bps)}), names)
+        for cell, names in lineups
     ]
 
 
@@ -133,7 +160,7 @@ def _cells(size: Size) -> Iterator[tuple[Cell, bool]]:
 
 def _pairs(size: Size, streams: Sequence[str]) -> Iterator[tuple[Cell, tuple[str, str]]]:
     """Two flows at once over one bottleneck."""
-    others = [name for name in streams if name != OURS]
+    others = [name for name in streams if name not in (OURS, CEILING)]
     beside = [name for name in ("cubic", "bbr") if name in others] if OURS in streams else []
     if size == "quick":
         yield from ((base(), (OURS, name)) for name in beside[:1])
@@ -145,6 +172,11 @@ def _pairs(size: Size, streams: Sequence[str]) -> Iterator[tuple[Cell, tuple[str
             yield base(), ("libudt", "cubic")
         for rtt_us in (10_000, 200_000):
             yield from ((base(rtt_us), (OURS, other)) for other in ([OURS] if OURS in streams else []) + beside)
+
+
+def _is_steady(cell: Cell) -> bool:
+    """Whether one rate fills it."""
+    return cell.trace is None and cell.traffic is None
 
 
 def _wanted(standard: Sequence[str], peers: Sequence[str], of_others: Sequence[str]) -> list[str]:

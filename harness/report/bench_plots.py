@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from harness.model.bench import BenchRecord, Cell, FlowResult, TrialResult
-from harness.model.units import format_duration
+from harness.model.units import format_duration, format_rate
 from harness.plan.bench_figures import Spread, spread
-from harness.plan.bench_grid import BASE_RATE_BPS, GOALS
+from harness.plan.bench_grid import GOALS
 from harness.report.bench_tables import OURS
 from harness.report.plots import Bar, Mark, Panel, Points, Series, bars, line_panels, scatter
 
@@ -37,7 +38,8 @@ def draw_bench(record: BenchRecord, directory: Path) -> list[Path]:
 def _by_loss(results: Sequence[TrialResult], names: Sequence[str], directory: Path) -> Iterator[Path]:
     """Share of the rate over loss, a picture for each round-trip time; bursts of 1% have a place of their own."""
     plain = [one for one in results if _is_plain(one.trial.cell) and one.trial.cell.buffer_bdp == 1]
-    plain = [one for one in plain if one.trial.cell.rate_bps == BASE_RATE_BPS]
+    rate_bps = _base_rate(plain)
+    plain = [one for one in plain if one.trial.cell.rate_bps == rate_bps]
     for rtt_us in sorted({one.trial.cell.rtt_us for one in plain}):
         here = [one for one in plain if one.trial.cell.rtt_us == rtt_us]
         places = sorted({(one.trial.cell.loss, one.trial.cell.burst) for one in here})
@@ -59,7 +61,7 @@ def _by_loss(results: Sequence[TrialResult], names: Sequence[str], directory: Pa
             ]
             yield from scatter(
                 directory / f"share-by-loss-{rtt_us // 1000}ms.png",
-                f"Share of 200 Mbit/s at a round trip of {format_duration(rtt_us)}",
+                f"Share of {format_rate(rate_bps or 0)} at a round trip of {format_duration(rtt_us)}",
                 groups,
                 x_label="packets lost, each way",
                 y_label="goodput after 3 s over the link's rate",
@@ -69,6 +71,12 @@ def _by_loss(results: Sequence[TrialResult], names: Sequence[str], directory: Pa
             )
 
 
+def _base_rate(results: Sequence[TrialResult]) -> int | None:
+    """The rate that most was measured at: the base point's. None where nothing was."""
+    rates = Counter(one.trial.cell.rate_bps for one in results if one.trial.cell.rate_bps is not None)
+    return rates.most_common(1)[0][0] if rates else None
+
+
 def _by_axis(results: Sequence[TrialResult], names: Sequence[str], directory: Path, axis: str) -> Iterator[Path]:
     """Share over the link's rate, or over its buffer, at the base point, for each loss that was looked at."""
     base = [one for one in results if _is_plain(one.trial.cell) and one.trial.cell.burst == 1]
@@ -76,7 +84,7 @@ def _by_axis(results: Sequence[TrialResult], names: Sequence[str], directory: Pa
     if axis == "rate":
         base = [one for one in base if one.trial.cell.buffer_bdp == 1]
     else:
-        base = [one for one in base if one.trial.cell.rate_bps == BASE_RATE_BPS]
+        base = [one for one in base if one.trial.cell.rate_bps == _base_rate(results)]
     for loss in sorted({one.trial.cell.loss for one in base}):
         here = [one for one in base if one.trial.cell.loss == loss]
 

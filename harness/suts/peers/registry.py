@@ -8,6 +8,7 @@ from harness.errors import InputError
 from harness.suts.peers.engine import Engine
 from harness.suts.peers.file_tools import Lftp, Rsync, Uftp
 from harness.suts.peers.iperf3 import Iperf3
+from harness.suts.peers.plain_udp import PlainUdp
 from harness.suts.peers.port import Peer
 from harness.suts.peers.staging import WanSsh
 from harness.suts.peers.udt_perf import UdtPerf
@@ -22,6 +23,7 @@ STREAM_PEERS: Mapping[str, Callable[[], Peer]] = {
     "libudt-fixed": lambda: UdtPerf("libudt-fixed", "libudt", "fixed"),
     "cubic": lambda: Iperf3("cubic"),
     "bbr": lambda: Iperf3("bbr"),
+    "udp": PlainUdp,
 }
 FILE_PEERS: Mapping[str, Callable[[WanSsh], Peer]] = {"rsync": Rsync, "lftp": Lftp, "uftp": lambda _: Uftp()}
 ENGINE_PEERS: Mapping[str, Callable[[], Peer]] = {

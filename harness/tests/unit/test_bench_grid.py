@@ -65,6 +65,25 @@ def test_every_cell_with_a_goal_is_looked_at_by_ours() -> None:
     assert goals <= engine
     assert [goal_of(cell) for cell, _ in GOALS] == [share for _, share in GOALS]
     assert goal_of(base(10_000)) is None
+    assert goal_of(base(rate_bps=20_000_000)) == goal_of(base())
+
+
+def test_the_star_can_be_drawn_round_another_rate() -> None:
+    standard = transport_trials("full", seconds=15, repeats=1)
+    slower = transport_trials("full", seconds=15, repeats=1, rate_bps=100_000_000)
+    assert len(slower) == len(standard)
+    for one, other in zip(standard, slower, strict=True):
+        assert one.peers == other.peers
+        exchanged = {200_000_000: 100_000_000, 100_000_000: 200_000_000}
+        assert other.cell.rate_bps == exchanged.get(one.cell.rate_bps or 0, one.cell.rate_bps)
+
+
+def test_plain_udp_runs_alone_where_one_rate_fills_the_link() -> None:
+    for trial in transport_trials("full", seconds=15, repeats=1):
+        if "udp" in trial.peers:
+            assert trial.peers == ("udp",)
+            assert trial.cell.trace is None
+            assert trial.cell.traffic is None
 
 
 def test_the_full_grid_crosses_round_trip_times_with_losses_and_bursts() -> None:

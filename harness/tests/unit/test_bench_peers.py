@@ -15,7 +15,7 @@ import pytest
 from harness.errors import InputError
 from harness.model.bench import Workload
 from harness.nodes.port import Node, Remote
-from harness.suts.peers import iperf3, udt_perf
+from harness.suts.peers import iperf3, plain_udp, udt_perf
 from harness.suts.peers.arrival_sampler import totals, written
 from harness.suts.peers.file_tools import PARTS, Lftp, Rsync, Uftp
 from harness.suts.peers.port import Ends, Job
@@ -72,6 +72,17 @@ def test_another_congestion_control_than_asked_for_is_a_problem() -> None:
     assert iperf3.parsed(report, "cubic").problem == "iperf3 used bbr, not cubic"
 
 
+def test_plain_udp_fills_the_link_and_counts_what_arrived() -> None:
+    peer = plain_udp.PlainUdp()
+    argv = peer.argv("198.18.0.34", JOB)
+    # 1,472 of the 1,500 bytes of an IP packet: the link's 200 Mbit/s count all of it.
+    assert int(argv[argv.index("--bitrate") + 1]) == pytest.approx(200e6 * 1472 / 1500, rel=1e-6)
+    report = json.loads((GOLDEN / "iperf3-udp.json").read_text())
+    found = peer.parsed(report)
+    assert sum(one.bytes for one in found.intervals) == report["end"]["sum_received"]["bytes"]
+    assert found.figures == {"lost_packets": 0.0}
+
+
 def test_perfs_report_becomes_the_receivers_intervals() -> None:
     report = json.loads((GOLDEN / "udt-perf-libudt.json").read_text())
     found = udt_perf.parsed(report)
@@ -86,7 +97,7 @@ def test_perfs_report_becomes_the_receivers_intervals() -> None:
 
 def test_how_the_programs_of_streams_are_called() -> None:
     assert " ".join(iperf3.client_argv("198.18.0.34", 41000, "bbr", 15)).startswith(
-        "iperf3 --client 198.18.0.34 --port 41000 --time 15 --congestion bbr"
+        "iperf3 --client 198.18.0.34 --port 41000 --time 15 --json"
     )
     assert "--one-off" in iperf3.server_argv("198.18.0.34", 41000)
     send = udt_perf.send_argv("198.18.0.34", 41000, "longhaul", "fixed", 15, 194e6, None)

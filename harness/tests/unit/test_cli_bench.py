@@ -24,7 +24,7 @@ def call(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_a_plan_says_how_long_it_takes() -> None:
     told = json.loads(call("transport", "--quick", "--list", "--json").stdout)
     assert told["cells"] == 3
-    assert len(told["trials"]) == 13
+    assert len(told["trials"]) == 16
     assert 100 < told["expected_s"] < 400
     one = call(
         "transport", "--full", "--list", "--peers", "bbr", "--cells", "trace=5g-driving", "--repeats", "2"
