@@ -391,7 +391,7 @@ void Socket::write_message(std::span<const uint8_t> message, Micros lifetime, bo
   if (!connection.message_fits_ever(message.size())) {
     throw Error(ErrorKind::kMessageTooLarge,
                 message.empty() ? "a message has at least one byte"
-                                : "a message of " + std::to_string(message.size()) + " bytes is larger than the send buffer",
+                                : "a message of " + std::to_string(message.size()) + " bytes is larger than the send buffer or the peer's receive buffer",
                 EMSGSIZE);
   }
   const size_t packets = (message.size() + connection.payload_size() - 1) / connection.payload_size();
