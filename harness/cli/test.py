@@ -24,7 +24,7 @@ class Check:
     """One tool and how it is called.
 
     ``{bin}`` is the virtual environment's directory of programs. ``{results}`` is a directory for the check, which the
-    check makes; what an earlier call left there is removed first.
+    check makes; what an earlier call left there is removed first. ``{marks}`` says which tests pytest runs.
     """
 
     name: str
@@ -45,7 +45,12 @@ CHECKS = (
         "C++ tests of the UDT with and without sanitizers, and a short fuzzing",
         streams=True,
     ),
-    Check("pytest", ("{bin}/pytest", "-q"), "unit, contract, simulation and namespace tests", streams=True),
+    Check(
+        "pytest",
+        ("{bin}/pytest", "-q", "--durations", "15", "-m", "{marks}"),
+        "unit, contract, simulation and namespace tests",
+        streams=True,
+    ),
     Check(
         "in-vm",
         ("{bin}/longhaul", "selftest", "--in-vm", "--if-needed", "--only", "contract", "--out", "{results}"),
@@ -80,6 +85,7 @@ def test(
     only: Annotated[str, typer.Option(help="Comma-separated names of checks to run, of those that --list shows.")] = "",
     list_checks: Annotated[bool, typer.Option("--list", help="List the checks and leave.")] = False,
     keep_going: Annotated[bool, typer.Option(help="Go on after a check has failed.")] = True,
+    long: Annotated[bool, typer.Option("--long", help="Also the tests that take long and tell little more.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON on standard output.")] = False,
 ) -> int:
     """Run every check and test of this checkout: lint, types, layers, pytest, and a smoke run on a real WAN.
@@ -99,7 +105,7 @@ def test(
     logs.mkdir(parents=True, exist_ok=True)
     outcomes = []
     for check in chosen:
-        outcomes.append(perform(check, logs))
+        outcomes.append(perform(check, logs, long=long))
         if outcomes[-1].exit_code and not keep_going:
             break
     failed = [outcome for outcome in outcomes if outcome.exit_code]
@@ -125,12 +131,13 @@ def choose(only: str) -> tuple[Check, ...]:
     return tuple(check for check in CHECKS if not names or check.name in names)
 
 
-def perform(check: Check, logs: Path) -> Outcome:
+def perform(check: Check, logs: Path, *, long: bool = False) -> Outcome:
     """Run one check with its output in a log; print a line for it, and the log's tail if it fails."""
     log = logs / f"{check.name}.log"
     results = logs / f"{check.name}-results"
     shutil.rmtree(results, ignore_errors=True)
     places = {"bin": str(Path(sys.executable).parent), "results": str(results)}
+    places["marks"] = "long or not long" if long else "not long"
     argv = [part.format_map(places) for part in check.argv]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     start = time.monotonic()

@@ -112,7 +112,7 @@ def test_udp_that_is_dropped_on_the_way_in_a_transfer(make_sites: MakeSites) -> 
 
 
 @pytest.mark.root
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(240)
 @pytest.mark.skipif(os.geteuid() != 0, reason="dropping packets needs root")
 def test_a_much_better_transport_is_found_while_files_are_moved(make_sites: MakeSites) -> None:

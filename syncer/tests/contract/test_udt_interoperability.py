@@ -34,7 +34,7 @@ WITH_OURS = (
     ("longhaul-plain", "longhaul"),
     ("longhaul-plain", "longhaul-plain"),
 )
-PAIRS = (*WITH_OURS, *BETWEEN_OTHERS)
+PAIRS = (*WITH_OURS, *(pytest.param(pair, marks=pytest.mark.long) for pair in BETWEEN_OTHERS))
 """(who listens, who connects). The others among themselves show that a failure is not the suite's."""
 
 OUR_BYTES, MIXED_BYTES, OTHERS_BYTES = 3_000_000, 500_000, 300_000
@@ -196,7 +196,7 @@ def test_messages_arrive_whole_and_in_order(pair: tuple[str, str]) -> None:
     check(plan, carry(plan))
 
 
-@pytest.mark.parametrize("pair", [pair for pair in PAIRS if "udt4py" not in pair], ids=named)
+@pytest.mark.parametrize("pair", [pair for pair in WITH_OURS if "udt4py" not in pair], ids=named)
 @pytest.mark.parametrize("messages", [False, True], ids=["stream", "messages"])
 def test_ipv6(pair: tuple[str, str], messages: bool) -> None:
     plan = Plan(pair, [1_000_000, 5], [5, 70_000], messages=messages, host=LOOPBACK6)
@@ -221,7 +221,7 @@ def test_messages_survive_losses(pair: tuple[str, str], loss: str, in_order: boo
     check(plan, carry(plan))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("delay_s", [0.0, 0.3], ids=["near", "far"])
 @pytest.mark.parametrize("pair", [*LIBUDT_WITH_OURS, ("longhaul", "longhaul-plain")], ids=named)
 def test_an_idle_connection_lives(pair: tuple[str, str], delay_s: float) -> None:
