@@ -100,6 +100,7 @@ def udp_dropped(address: str, above: str = "") -> Iterator[None]:
 
 
 @pytest.mark.root
+@pytest.mark.long
 @pytest.mark.skipif(os.geteuid() != 0, reason="dropping packets needs root")
 def test_udp_that_is_dropped_on_the_way_in_a_transfer(make_sites: MakeSites) -> None:
     one, two = make_sites(2)
@@ -135,6 +136,7 @@ def test_a_much_better_transport_is_found_while_files_are_moved(make_sites: Make
         assert (two.folder / "big").stat().st_size == 400 << 20
 
 
+@pytest.mark.long
 def test_a_speed_test_of_all_transports_with_files_beside(make_sites: MakeSites) -> None:
     one, two = make_sites(2)
     wait_for_transport("udt", one, two)
