@@ -99,12 +99,12 @@ def sync_trials(
     large = [GOALS[1][0]] if size == "quick" else [cell for cell, _ in GOALS]
     if size == "full":
         large += [cell for cell, _ in _cells("full") if cell not in large and cell.traffic is None]
-    few = base(SMALL_RTT_US)
+    # As many files a second as are aimed at need the standard rate at least.
+    few = base(SMALL_RTT_US, rate_bps=max(rate_bps, BASE_RATE_BPS))
     small = [few] if size == "quick" else [few, few.model_copy(update={"loss": 0.01})]
     lineups = _based([(cell, (name,)) for cell in large for name in everybody], rate_bps)
     trials = _repeated(_chosen(lineups, cells), seconds, repeats)
     workload = Workload(kind="small", files=SMALL_FILES, bytes=SMALL_BYTES)
-    # As many files a second as are aimed at need the standard rate.
     for trial in _repeated(_chosen([(cell, (name,)) for cell in small for name in everybody], cells), seconds, repeats):
         trials.append(trial.model_copy(update={"workload": workload, "seconds": max(60.0, seconds)}))
     return [

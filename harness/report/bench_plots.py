@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.model.bench import BenchRecord, Cell, FlowResult, TrialResult
 from harness.model.units import format_duration, format_rate
 from harness.plan.bench_figures import Spread, spread
-from harness.plan.bench_grid import GOALS
+from harness.plan.bench_grid import GOALS, goal_of
 from harness.report.bench_tables import OURS
 from harness.report.plots import Bar, Mark, Panel, Points, Series, bars, line_panels, scatter
 
@@ -120,16 +120,24 @@ def _by_axis(results: Sequence[TrialResult], names: Sequence[str], directory: Pa
             )
 
 
+def _goal_cells(results: Sequence[TrialResult]) -> list[tuple[Cell, float]]:
+    """The cells that were measured and that a goal is set for, in the goals' order, the standard rate's first."""
+    measured = {one.trial.cell: goal for one in results if (goal := goal_of(one.trial.cell)) is not None}
+    order = [goal.model_copy(update={"rate_bps": None}) for goal, _ in GOALS]
+    place = {cell: order.index(cell.model_copy(update={"rate_bps": None})) for cell in measured}
+    return sorted(measured.items(), key=lambda one: (place[one[0]], -(one[0].rate_bps or 0)))
+
+
 def _goals(results: Sequence[TrialResult], directory: Path, ours: str) -> Iterator[Path]:
     """Ours in the cells that goals are set for, beside the best of the others."""
     rows: list[Bar] = []
-    for cell, goal in GOALS:
+    for cell, goal in _goal_cells(results):
         here = [one for one in results if one.trial.cell == cell]
         for name in dict.fromkeys(one.trial.peers[0] for one in here):
             share = _shares(here, name)
             if share is not None:
                 note = f"goal {goal:.2f}" if name == ours else ""
-                rows.append(_bar(f"{cell.key.replace(' rate=200Mbit', '')}  {name}", share, name, note))
+                rows.append(_bar(f"{cell.key}  {name}", share, name, note))
     if rows:
         yield from bars(
             directory / "goals.png",
@@ -142,7 +150,7 @@ def _goals(results: Sequence[TrialResult], directory: Path, ours: str) -> Iterat
 def _delays(results: Sequence[TrialResult], directory: Path) -> Iterator[Path]:
     """Added delay in the cells that goals are set for: the median, up to the 95th percentile."""
     rows = []
-    for cell, _ in GOALS:
+    for cell, _ in _goal_cells(results):
         here = [one for one in results if one.trial.cell == cell]
         for name in dict.fromkeys(one.trial.peers[0] for one in here):
             measured = [one.delay for one in here if one.trial.peers[0] == name and one.delay is not None]
@@ -150,7 +158,7 @@ def _delays(results: Sequence[TrialResult], directory: Path) -> Iterator[Path]:
             high = spread(delay.added_p95_ms for delay in measured)
             if middle is not None and high is not None:
                 value = max(0.0, middle.median)
-                label = f"{cell.key.replace(' rate=200Mbit', '')}  {name}"
+                label = f"{cell.key}  {name}"
                 rows.append(Bar(label, value, value, max(value, high.median), group=name))
     if rows:
         yield from bars(
@@ -163,7 +171,7 @@ def _delays(results: Sequence[TrialResult], directory: Path) -> Iterator[Path]:
 
 def _over_time(results: Sequence[TrialResult], names: Sequence[str], directory: Path) -> Iterator[Path]:
     """What arrived over time, and the delay, in the first repeat of the cells that goals are set for."""
-    for number, (cell, _) in enumerate(GOALS):
+    for number, (cell, _) in enumerate(_goal_cells(results)):
         here = [one for one in results if one.trial.cell == cell and one.trial.repeat == 0 and one.flows[:1]]
         counted = {one.trial.peers[0]: one for one in here if one.flows[0].intervals and one.flows[0].counts}
         if not counted:
@@ -223,7 +231,8 @@ def _small_files(results: Sequence[TrialResult], directory: Path) -> Iterator[Pa
 
 def _cpu(results: Sequence[TrialResult], directory: Path) -> Iterator[Path]:
     """Of all processes of both nodes, in the first cell that a goal is set for."""
-    here = [one for one in results if one.trial.cell == GOALS[0][0]]
+    first = next(iter(_goal_cells(results)), None)
+    here = [one for one in results if first is not None and one.trial.cell == first[0]]
     rows = []
     for name in dict.fromkeys(one.trial.peers[0] for one in here):
         both = spread(

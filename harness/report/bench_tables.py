@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from harness.model.bench import BenchRecord
 from harness.plan.bench_figures import Line, Spread, lines
-from harness.plan.bench_grid import GOALS
+from harness.plan.bench_grid import goal_of
 
 Table = tuple[str, Sequence[str], list[list[str]]]
 
@@ -22,6 +22,7 @@ _SMALL = ("cell", "peer", "n", "files/s", "spread", "first after s", "all after 
 def bench_tables(record: BenchRecord) -> tuple[Table, ...]:
     """Title, head and rows of each table that has any."""
     found = lines(record.results)
+    goals = {one.trial.cell.key: goal_of(one.trial.cell) for one in record.results}
     alone = [line for line in found if len(line.peers) == 1 and line.workload != "small"]
     pairs = [line for line in found if len(line.peers) > 1]
     small = [line for line in found if line.workload == "small"]
@@ -29,20 +30,15 @@ def bench_tables(record: BenchRecord) -> tuple[Table, ...]:
         "Goodput after the first 3 s" if record.kind == "transport" else "One large file: goodput after the first 3 s"
     )
     tables: list[Table] = [
-        (title, _ALONE, [_alone_row(line, OURS[record.kind]) for line in alone]),
+        (title, _ALONE, [_alone_row(line, OURS[record.kind], goals) for line in alone]),
         ("Two at once", _PAIRS, [_pair_row(line) for line in pairs]),
         ("Many small files", _SMALL, [_small_row(line) for line in small]),
     ]
     return tuple(table for table in tables if table[2])
 
 
-def goal_share(cell: str) -> float | None:
-    """The share that ours is to reach in a cell, by the cell's key."""
-    return next((share for goal, share in GOALS if goal.key == cell), None)
-
-
-def _alone_row(line: Line, ours: str) -> list[str]:
-    goal = goal_share(line.cell) if line.peer == ours else None
+def _alone_row(line: Line, ours: str, goals: Mapping[str, float | None]) -> list[str]:
+    goal = goals[line.cell] if line.peer == ours else None
     reached = "" if goal is None else f"{goal:.2f} " + _verdict(line.share, goal)
     return [
         line.cell,
