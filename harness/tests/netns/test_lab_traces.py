@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import time
 from pathlib import Path
 
 import pytest
@@ -184,8 +185,10 @@ def test_what_a_killed_run_left_sending_is_told_and_ends_with_the_next_one(whole
     left = CrossTraffic(lab, streams)
     left.start()
     inits = {name: node.state.pid for name, node in lab.nodes.items()}
-    before = programs_running(NAME, inits)
-    assert sorted(before.values()) == ["east", "west"]
+    # A program that was just started bears its name from its exec on.
+    deadline = time.monotonic() + 5
+    while sorted((before := programs_running(NAME, inits)).values()) != ["east", "west"]:
+        assert time.monotonic() < deadline, before
     again = CrossTraffic(lab, streams)
     again.start()
     assert not set(programs_running(NAME, inits)) & set(before)
