@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--tests", default="*", metavar="PATTERN", help="only the test cases with such a name")
     parser.add_argument(
-        "--fuzz-seconds", type=int, default=15, help="how long each target is fuzzed (default: %(default)s)"
+        "--fuzz-seconds", type=int, default=8, help="how long each target is fuzzed (default: %(default)s)"
     )
     parser.add_argument("--no-fuzz", action="store_true", help="build and test only")
     parser.add_argument(
