@@ -35,7 +35,6 @@ class ReceiveBuffer {
   PacketNumber base() const { return base_; }                  // the first that is not yet read
   PacketNumber acknowledged() const { return acknowledged_; }  // all before it arrived
   PacketNumber highest() const { return highest_; }            // behind the highest that arrived
-  const PacketSet& present() const { return present_; }        // meaningful in [acknowledged, highest)
   size_t capacity() const { return capacity_; }
   size_t available() const { return capacity_ - static_cast<size_t>(acknowledged_ - base_); }
 

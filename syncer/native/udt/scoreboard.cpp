@@ -56,7 +56,6 @@ void Scoreboard::begin_feedback(Micros now, Micros clock) {
   feedback_ = Feedback{};
   feedback_.now = now;
   sample_ = Sample{};
-  newest_original_.reset();
 }
 
 void Scoreboard::acknowledge(PacketNumber number) {
@@ -92,7 +91,6 @@ void Scoreboard::mark_delivered(PacketNumber number) {
   ++delivered_;
   ++feedback_.newly_delivered;
   delivered_at_ = clock_;
-  if (record.times == 1 && (!newest_original_ || record.sent_at > *newest_original_)) newest_original_ = record.sent_at;
   if (record.sent_at >= sample_.sent_at)
     sample_ = Sample{record.sent_at, record.delivered_at,  record.first_sent_at,      record.delivered,
                      record.lost,    record.in_flight, record.application_limited};

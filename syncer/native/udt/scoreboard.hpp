@@ -69,9 +69,6 @@ class Scoreboard {
   bool has_feedback() const { return feedback_.newly_delivered > 0 || feedback_.newly_lost > 0; }
   Feedback end_feedback(Micros now);
 
-  // Send time of the newest original that `end_feedback` saw arrive: what plain peers offer in place of an echo.
-  std::optional<Micros> newest_original_sent_at() const { return newest_original_; }
-
  private:
   enum class State : uint8_t { kInFlight, kLost, kDelivered };
 
@@ -127,7 +124,6 @@ class Scoreboard {
     int64_t in_flight = 0;
     bool application_limited = false;
   } sample_;
-  std::optional<Micros> newest_original_;
 };
 
 }  // namespace longhaul::udt
